@@ -1,7 +1,7 @@
 """What surrounds a step: its clock, its progress, its one clear line when it fails.
 
 A component's body is ``with step("surgery"): run_surgery(...)``; logic modules call `progress` from anywhere below it.
-When the environment names a file in ``HASTEN_EVENTS``, both append JSON lines to it, and the live view reads them; without it
+When the environment names a file in ``HASTEN_EVENTS``, both append JSON lines to it for the live view; without it
 `progress` only reaches a listener that a command-line step has set. Nothing here knows of KFP.
 """
 

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 _NUMBER_WITH_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-zµ/%]*)\s*")
 
@@ -40,12 +41,24 @@ def parse_quantity(value: object, units: Mapping[str, float], example: str) -> f
     return float(number) * units[unit]
 
 
+def format_quantity(value: float, unit: str) -> str:
+    """Writes what `parse_quantity` reads back to the same number: ``20 ms``, ``2x``, ``30/s``; no exponent."""
+    number = f"{Decimal(repr(float(value))):f}"
+    number = number.rstrip("0").rstrip(".") if "." in number else number
+    return f"{number} {unit}" if unit.isalpha() and unit != "x" else f"{number}{unit}"
+
+
 def _quantity(units: Mapping[str, float], example: str) -> Any:
     return BeforeValidator(lambda value: parse_quantity(value, units, example), json_schema_input_type=str | float)
 
 
-Milliseconds = Annotated[float, _quantity(MILLISECONDS, "20 ms"), Field(gt=0)]
-Seconds = Annotated[float, _quantity(SECONDS, "8 min"), Field(gt=0)]
-Bytes = Annotated[float, _quantity(BYTES, "16 MiB"), Field(gt=0)]
-Speedup = Annotated[float, _quantity(TIMES, "2x"), Field(gt=0)]
-PerSecond = Annotated[float, _quantity(PER_SECOND, "30/s"), Field(gt=0)]
+def _written_in(unit: str) -> Any:
+    """JSON carries the unit, so that what one step writes is input that the next one accepts."""
+    return PlainSerializer(lambda value: format_quantity(value, unit), return_type=str, when_used="json-unless-none")
+
+
+Milliseconds = Annotated[float, _quantity(MILLISECONDS, "20 ms"), Field(gt=0), _written_in("ms")]
+Seconds = Annotated[float, _quantity(SECONDS, "8 min"), Field(gt=0), _written_in("s")]
+Bytes = Annotated[float, _quantity(BYTES, "16 MiB"), Field(gt=0), _written_in("B")]
+Speedup = Annotated[float, _quantity(TIMES, "2x"), Field(gt=0), _written_in("x")]
+PerSecond = Annotated[float, _quantity(PER_SECOND, "30/s"), Field(gt=0), _written_in("/s")]
