@@ -35,7 +35,8 @@ _last: tuple[str, float] = ("", 0.0)
 _MIN_INTERVAL = 0.1  # seconds between two events of a loop
 
 
-def _emit(state: str, message: str = "", **fields: Any) -> None:
+def announce(state: str, message: str = "", **fields: Any) -> None:
+    """Appends an event to the run's file, if there is a run: `state`, `message` and whatever else it is about."""
     path = os.environ.get(EVENTS)
     if not path:
         return
@@ -70,12 +71,12 @@ def progress(message: str, done: float | None = None, total: float | None = None
     _last = (message, now)
     if _listener is not None:
         _listener(message, done, total)
-    _emit("progress", message, done=done, total=total)
+    announce("progress", message, done=done, total=total)
 
 
 def announce_board(board: Any) -> None:
     """Shows a Leaderboard (the contract) in the live view, for instance after each candidate that was measured."""
-    _emit("board", board=board.model_dump(mode="json"))
+    announce("board", board=board.model_dump(mode="json"))
 
 
 @contextmanager
@@ -116,19 +117,19 @@ def step(name: str, rung: str = "") -> Iterator[None]:
     outer = os.environ.get(STEP)
     os.environ[STEP] = name
     started = time.monotonic()
-    _emit("started", rung=rung)
+    announce("started", rung=rung)
     try:
         yield
     except BaseException as error:
         kind = _kind(error)
         seconds = time.monotonic() - started
-        _emit("failed", one_line(error), rung=rung, kind=kind, seconds=seconds)
+        announce("failed", one_line(error), rung=rung, kind=kind, seconds=seconds)
         if kind in ("user", "step"):
             print(f"{name}: {one_line(error)}", file=sys.stderr, flush=True)
             raise SystemExit(EXIT_BAD_INPUT if kind == "user" else EXIT_INTERNAL) from None
         raise
     else:
-        _emit("done", rung=rung, seconds=time.monotonic() - started)
+        announce("done", rung=rung, seconds=time.monotonic() - started)
     finally:
         if outer is None:
             os.environ.pop(STEP, None)
