@@ -113,7 +113,7 @@ def step(name: str, rung: str = "") -> Iterator[None]:
         SystemExit: code 2 for a `UserError`, 1 for a `StepError` and a full disk; the line is on stderr.
         Exception: anything else passes through with its traceback (which a run keeps in its log).
     """
-    _die_with_the_run()
+    die_with_the_run()
     outer = os.environ.get(STEP)
     os.environ[STEP] = name
     started = time.monotonic()
@@ -147,7 +147,7 @@ def _kind(error: BaseException) -> str:
     return "internal"
 
 
-def _die_with_the_run() -> None:
+def die_with_the_run() -> None:
     """Ties this process's group to the run: standard input ends when `hasten run` dies, even of SIGKILL.
 
     Without it a killed run would leave its step working on, beside the run that resumes it. A pipe and not
