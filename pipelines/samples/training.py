@@ -44,8 +44,6 @@ def train_detector(
     samples: list[Sample],
     recipe: Recipe,
     log: Callable[[str], None],
-    snapshot: Path | None = None,
-    evaluate: Callable[[torch.nn.Module], str] | None = None,
 ) -> torch.nn.Module:
     """Trains ``model`` in bfloat16 autocast on random crops; returns the moving average of its weights."""
     torch.manual_seed(recipe.seed)
@@ -76,11 +74,6 @@ def train_detector(
             left = minutes / step * (recipe.iterations - step)
             log(f"step {step}/{recipe.iterations} loss {np.mean(window):.3f} {minutes:.1f} min, {left:.1f} min left")
             window.clear()
-        if evaluate and step % 500 == 0:
-            log(f"step {step}: {evaluate(average.module)}")
-            model.train()
-        if snapshot and step % 500 == 0:
-            torch.save(average.module.state_dict(), snapshot)
     return average.module
 
 

@@ -10,6 +10,9 @@ from components.core.contracts.base import Contract
 from components.core.contracts.job import Runtime, Task
 
 MANIFEST = "manifest.json"
+SOURCES = "sources"
+"""Folder in `export`'s output whose manifest lists the models that surgery starts from; the manifest above it lists the
+untouched model, as the user runs it and in FP32 runtimes."""
 
 
 class Status(StrEnum):

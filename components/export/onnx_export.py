@@ -1,0 +1,75 @@
+"""Writes a torch module as ONNX with hasten's names: input ``image``; outputs ``boxes``, ``scores``, ``labels``."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from components.core.errors import StepError
+
+INPUT = "image"
+OUTPUTS = ("boxes", "scores", "labels")
+OPSET = 17
+"""The newest opset that TorchScript's exporter, TensorRT, OpenVINO and ONNX Runtime all handle in full."""
+
+
+class StockDetector(nn.Module):
+    """A torchvision detector as exported by anyone else: one image in, as many boxes out as it finds."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``[1, 3, H, W]`` -> boxes ``[D, 4]``, scores ``[D]``, labels ``[D]``."""
+        found = self.model([image[0]])[0]
+        return found["boxes"], found["scores"], found["labels"]
+
+
+def export_onnx(module: nn.Module, image: Tensor, path: Path, *, dynamic_detections: bool = False) -> None:
+    """Exports by tracing (TorchScript), since torchvision's detectors do not pass torch.export.
+
+    Args:
+        module: takes ``[1, 3, H, W]``, returns boxes, scores and labels.
+        image: traced with; a real one, since a detector that finds nothing traces badly.
+        path: file to write.
+        dynamic_detections: whether the number of detections differs from image to image.
+
+    Raises:
+        StepError: the module does not export; the exporter's own words are in the message.
+    """
+    axes = {name: {0: "detections"} for name in OUTPUTS} if dynamic_detections else None
+    try:
+        with torch.inference_mode(), quiet():
+            torch.onnx.export(
+                module.eval(),
+                (image,),
+                str(path),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=list(OUTPUTS),
+                dynamic_axes=axes,
+            )
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        words = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise StepError(f"torch.onnx.export failed: {words[0]}") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the exporter's warnings about tracing, which a static detector makes moot."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logging.disable(level)
