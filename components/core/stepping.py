@@ -90,11 +90,17 @@ def listening(listener: Progress) -> Iterator[None]:
         _listener = previous
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the error says that the disk, or the user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def one_line(error: BaseException) -> str:
     """An error as one line: its own words for ours, ``Type: words`` for others, the disk named when it is full."""
     text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" while writing {error.filename}" if error.filename else ""
+    if is_disk_full(error):
+        filename = getattr(error, "filename", None)
+        where = f" while writing {filename}" if filename else ""
         return f"no space left on the disk{where}; free some or put the output elsewhere (--out, --cache)"
     if isinstance(error, UserError | StepError):
         return text
@@ -142,7 +148,7 @@ def _kind(error: BaseException) -> str:
         return "user"
     if isinstance(error, StepError):
         return "step"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return "step"
     return "internal"
 

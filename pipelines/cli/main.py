@@ -1,0 +1,18 @@
+"""The `hasten` command. Command modules import nothing heavy before their command runs, so that `--help` is quick."""
+
+import sys
+
+from pipelines.cli import compiling, doctor, errors, run, sample, schema, steps
+from pipelines.cli.app import app
+
+COMMANDS = (run, steps, doctor, compiling, sample, schema)
+"""Modules whose import adds their commands to the application, in the order of the help page."""
+
+
+def main() -> None:
+    """Entry point of the `hasten` command."""
+    sys.exit(errors.run(app))
+
+
+if __name__ == "__main__":
+    main()

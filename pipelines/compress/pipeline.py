@@ -1,0 +1,70 @@
+"""The nested pipeline that every rung ends in: one model, one technique, measured rows on the board.
+
+It takes a *bundle* (what `fetch` makes: model and data) and exports it itself, so that a rung that trains a new model
+only has to hand over a new bundle. Export and surgery do not depend on the technique: with KFP's cache the second rung
+gets them for nothing (`pipelines/local/cache.py` says how on a laptop; on a cluster KFP's own key already does).
+"""
+
+from kfp import dsl
+
+from components.benchmark.component import benchmark
+from components.engine.component import engine
+from components.export.component import export
+from components.fp16.component import fp16
+from components.int8.component import int8
+from components.surgery.component import surgery
+from pipelines.ladder.prepare import keep
+
+
+@dsl.pipeline(  # type: ignore[untyped-decorator]
+    name="compress", description="export -> surgery -> int8 or fp16 -> engine -> benchmark, of one model bundle"
+)
+def compress(
+    job: str,
+    recipe: str,
+    bundle_uri: str,
+    baseline_uri: str,
+    technique: str,
+    rung: str,
+    board: str,
+    code_version: str = "",
+    run_id: str = "",
+) -> str:
+    """Compresses one model by one technique and adds what came of it to the board.
+
+    Args:
+        job: the Job as JSON; what is measured and against which goal.
+        recipe: the part of the Job that decides how models are made, as JSON; all up to `engine` is cached by it.
+        bundle_uri: folder that `fetch` or a training rung made: `model/` and `data/`.
+        baseline_uri: folder that `export` made of the *user's* model: the speed-ups are over it.
+        technique: `int8` or `fp16`; anything else: surgery alone.
+        rung: the rung this is done for; names the rows.
+        board: the Leaderboard so far, as JSON.
+        code_version: version of the steps' code, a part of every cache key.
+        run_id: tells two runs apart, so that a new run measures again.
+
+    Returns:
+        The Leaderboard with the new rows, as JSON.
+    """
+    exported = export(job=recipe, bundle_uri=bundle_uri, code_version=code_version)
+    surgered = surgery(job=recipe, exported_uri=exported.outputs["Output"], code_version=code_version)
+    made = {"job": recipe, "surgered_uri": surgered.outputs["Output"], "bundle_uri": bundle_uri}
+    with dsl.If(technique == "int8"):
+        in_int8 = int8(**made, code_version=code_version)
+    with dsl.Elif(technique == "fp16"):
+        in_fp16 = fp16(**made, code_version=code_version)
+    with dsl.Else():
+        as_it_is = keep(value=surgered.outputs["Output"])
+    models = dsl.OneOf(in_int8.outputs["Output"], in_fp16.outputs["Output"], as_it_is.output)
+    engines = engine(job=recipe, models_uri=models, code_version=code_version)
+    measured = benchmark(
+        job=job,
+        bundle_uri=bundle_uri,
+        exported_uri=baseline_uri,
+        models_uri=engines.outputs["Output"],
+        rung=rung,
+        board=board,
+        code_version=code_version,
+        run_id=run_id,
+    )
+    return measured.outputs["Output"]  # type: ignore[no-any-return]

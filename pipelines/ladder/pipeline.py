@@ -1,0 +1,117 @@
+"""The ladder: the main pipeline. It passes the Leaderboard from rung to rung and stops climbing when the goal is met.
+
+A rung is a function that takes the board and gives the board back (`_climb`). The two here compress the user's own
+model; a rung that trains a new one makes a bundle of it first and calls `compress` on that bundle once a technique.
+"""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.benchmark.component import benchmark
+from components.core.contracts.job import Rung
+from components.export.component import export
+from components.fetch.component import fetch
+from components.leaderboard.component import decide, leaderboard
+from components.publish.component import publish
+from components.report.component import report
+from pipelines.compress.pipeline import compress
+from pipelines.ladder.prepare import destination, keep, prepare
+
+
+class _Run(NamedTuple):
+    """What every rung needs."""
+
+    job: dsl.PipelineChannel
+    recipe: dsl.PipelineChannel
+    bundle_uri: dsl.PipelineChannel
+    baseline_uri: dsl.PipelineChannel
+    code_version: dsl.PipelineChannel
+    run_id: dsl.PipelineChannel
+
+
+@dsl.pipeline(  # type: ignore[untyped-decorator]
+    name="ladder", description="Climbs from the cheapest technique up until the job's goal is met; publishes the winner"
+)
+def ladder(
+    job: str, mode: str = "", rungs: str = "", command: str = "", code_version: str = "", run_id: str = ""
+) -> NamedTuple("Result", [("board", str), ("report_uri", str), ("published_uri", str)]):  # type: ignore[valid-type]
+    """Makes a trained model fast enough to ship.
+
+    Args:
+        job: the Job, YAML or JSON text; paths in it are absolute or `s3://`.
+        mode: `stop-when-met` or `exhaustive`; empty: as the job says.
+        rungs: comma-separated, for instance `int8,fp16`; empty: as the job says.
+        command: how to reproduce this run, for the report.
+        code_version: version of the steps' code, a part of every cache key; empty: worked out in the first step.
+        run_id: tells two runs apart, so that a new run measures again; empty: a new one.
+
+    Returns:
+        board: the final Leaderboard as JSON. report_uri: folder with leaderboard.json, report.md and report.html.
+        published_uri: the published version, or empty.
+    """
+    prepared = prepare(job=job, mode=mode, rungs=rungs, code_version=code_version, run_id=run_id)
+    prepared.set_caching_options(enable_caching=False)
+    out = prepared.outputs
+    fetched = fetch(job=out["recipe"], source_digest=out["source_digest"], code_version=out["code_version"])
+    bundle_uri = fetched.outputs["Output"]
+    exported = export(job=out["recipe"], bundle_uri=bundle_uri, code_version=out["code_version"])
+    run = _Run(
+        job=out["job"],
+        recipe=out["recipe"],
+        bundle_uri=bundle_uri,
+        baseline_uri=exported.outputs["Output"],
+        code_version=out["code_version"],
+        run_id=out["run_id"],
+    )
+    board = benchmark(
+        job=run.job,
+        bundle_uri=run.bundle_uri,
+        exported_uri=run.baseline_uri,
+        models_uri="",
+        rung="baseline",
+        board="",
+        code_version=run.code_version,
+        run_id=run.run_id,
+    ).outputs["Output"]
+    for rung in Rung:
+        board = _climb(run, rung, board)
+    final = leaderboard(board=board, job=run.job, code_version=run.code_version)
+    reported = report(
+        job=run.job,
+        board=final.outputs["Output"],
+        bundle_uri=run.bundle_uri,
+        command=command,
+        code_version=run.code_version,
+    )
+    published = _publish(run, final.outputs["Output"], reported.outputs["Output"])
+    return (final.outputs["Output"], reported.outputs["Output"], published)
+
+
+def _climb(run: _Run, rung: Rung, board: dsl.PipelineChannel) -> dsl.PipelineChannel:
+    decision = decide(board=board, job=run.job, rung=str(rung), code_version=run.code_version)
+    decision.set_caching_options(enable_caching=False)  # quick, and its event tells the live view where the run is
+    with dsl.If(decision.output == "climb", name=f"climb-{rung}"):
+        climbed = compress(
+            job=run.job,
+            recipe=run.recipe,
+            bundle_uri=run.bundle_uri,
+            baseline_uri=run.baseline_uri,
+            technique=str(rung),
+            rung=str(rung),
+            board=board,
+            code_version=run.code_version,
+            run_id=run.run_id,
+        )
+    with dsl.Else(name=f"skip-{rung}"):
+        passed_on = keep(value=board)
+    return dsl.OneOf(climbed.output, passed_on.output)
+
+
+def _publish(run: _Run, board: dsl.PipelineChannel, report_uri: dsl.PipelineChannel) -> dsl.PipelineChannel:
+    where = destination(board=board, job=run.job)
+    with dsl.If(where.output == "publish", name="publish"):
+        published = publish(job=run.job, board=board, report_uri=report_uri, code_version=run.code_version)
+    with dsl.Else(name="keep-to-oneself"):
+        nothing = keep(value="")
+    return dsl.OneOf(published.outputs["Output"], nothing.output)

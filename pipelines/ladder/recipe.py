@@ -1,0 +1,101 @@
+"""What `prepare` does, free of KFP: overrides, checks, and the part of a job that decides how models are made."""
+
+import importlib.util
+import uuid
+from typing import NamedTuple
+
+from components.core.contracts.job import Budget, Goal, Job, Ladder, Mode, Rung
+from components.core.errors import UserError
+from components.core.job_file import parse_job
+from components.fetch.sources import check_sources, source_digest
+from pipelines.code_version import code_version as own_code_version
+
+
+class Prepared(NamedTuple):
+    """Outputs of `prepare`."""
+
+    job: str
+    recipe: str
+    source_digest: str
+    code_version: str
+    run_id: str
+
+
+def prepare_run(job_text: str, mode: str, rungs: str, code_version: str, run_id: str) -> Prepared:
+    """Reads and checks a job and works out what the cache keys of the other steps need.
+
+    Raises:
+        UserError: the job, an override or a file that the job names cannot be used.
+    """
+    job = overridden(parse_job(job_text), mode, rungs)
+    check_factory(job)
+    check_sources(job)
+    return Prepared(
+        job=job.model_dump_json(),
+        recipe=recipe(job).model_dump_json(),
+        source_digest=source_digest(job),
+        code_version=code_version or own_code_version(),
+        run_id=run_id or uuid.uuid4().hex,
+    )
+
+
+def check_factory(job: Job) -> None:
+    """Refuses a factory in a package that Python does not find here; nothing is imported to find out.
+
+    Raises:
+        UserError: there is no such package.
+    """
+    if job.model.factory is None:
+        return
+    top = job.model.factory.partition(":")[0].partition(".")[0]
+    try:
+        found = importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise UserError(
+            f"model.factory: {job.model.factory}: there is no Python module {top!r}; install it, "
+            "put it beside the job file, or add its folder to PYTHONPATH"
+        )
+
+
+def overridden(job: Job, mode: str = "", rungs: str = "") -> Job:
+    """The job with another mode or other rungs; empty text leaves it as it is.
+
+    Args:
+        job: the job as read.
+        mode: `stop-when-met` or `exhaustive`.
+        rungs: comma-separated; they are climbed in the ladder's own order.
+
+    Raises:
+        UserError: no such mode or rung.
+    """
+    modes, known = [str(each) for each in Mode], [str(each) for each in Rung]
+    if mode and mode not in modes:
+        raise UserError(f"mode: given {mode!r}, accepted: {', '.join(modes)}")
+    names = [name.strip() for name in rungs.split(",") if name.strip()]
+    unknown = [name for name in names if name not in known]
+    if unknown or (rungs and not names):
+        raise UserError(f"rungs: given {rungs!r}, accepted: one or more of {', '.join(known)}, separated by commas")
+    ladder = Ladder(
+        rungs=[rung for rung in Rung if str(rung) in names] if names else job.ladder.rungs,
+        mode=Mode(mode) if mode else job.ladder.mode,
+    )
+    return job.model_copy(update={"ladder": ladder})
+
+
+def recipe(job: Job) -> Job:
+    """The job with everything that models do not depend on set to one fixed value.
+
+    The steps up to `engine` get this one, so that a stricter goal, another mode or another place to publish to does not
+    make them work again: their cache keys stay the same.
+    """
+    return job.model_copy(
+        update={
+            "name": "recipe",
+            "goal": Goal(min_speedup=2.0, metric=job.goal.metric, max_accuracy_drop=job.goal.max_accuracy_drop),
+            "ladder": Ladder(),
+            "budget": Budget(calibration_images=job.budget.calibration_images, seed=job.budget.seed),
+            "publish": None,
+        }
+    )

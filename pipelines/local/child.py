@@ -1,0 +1,48 @@
+"""The process that runs the ladder with kfp.local: ``python -m pipelines.local.child REQUEST.json``.
+
+A process of its own, because KFP prints a lot and keeps global state; `pipelines.local.run` starts it, reads its events
+and keeps its output as the run's log.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from components.core.stepping import announce, die_with_the_run
+
+
+class Request(BaseModel):
+    """What to run and where."""
+
+    arguments: dict[str, Any]
+    cache: Path
+    fresh: bool = False
+    outputs: Path
+
+
+def main(request_file: str) -> None:
+    """Runs the ladder; writes its outputs as JSON when all of it succeeded."""
+    die_with_the_run()
+    request = Request.model_validate_json(Path(request_file).read_text())
+    from kfp import local
+
+    from components.core.storage import write_json_atomic
+    from pipelines.ladder.pipeline import ladder
+    from pipelines.local import cache
+
+    cache.install()
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=str(request.cache / "outputs"),
+        enable_caching=not request.fresh,
+        cache_root=str(request.cache / "keys"),
+    )
+    task = ladder(**request.arguments)
+    write_json_atomic(request.outputs, {name: task.outputs[name] for name in ("board", "report_uri", "published_uri")})
+    announce("finished")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,309 @@
+"""`hasten run`: the ladder in a child process, its events shown as they come, its results put into one folder."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, Protocol
+
+from components.core.contracts.job import Job
+from components.core.contracts.leaderboard import Leaderboard
+from components.core.errors import StepError, UserError
+from components.core.stepping import EVENTS, LIFELINE, STEP
+from components.core.storage import write_bytes_atomic, write_json_atomic
+from pipelines.code_version import code_version
+from pipelines.local.record import HIDDEN, RunRecord, Stage, StepRecord, locked, next_record
+from pipelines.local.state import Failure, RunState, planned
+
+LOG = "run.log"
+RESULTS = ("report.md", "report.html", "leaderboard.json")
+EXIT_MET, EXIT_INTERNAL, EXIT_BAD_INPUT, EXIT_NOT_MET = 0, 1, 2, 3
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 5.0
+_FULL_DISK_BYTES = 1 << 20
+_ERROR_LINE = re.compile(r"^\s*(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*")
+
+
+class View(Protocol):
+    """Shows a run; `pipelines.cli.live` and `pipelines.cli.plain` are two."""
+
+    def update(self, state: RunState, event: dict[str, Any]) -> None:
+        """Called for every event, after the state took it in."""
+
+    def tick(self, state: RunState) -> None:
+        """Called ten times a second."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a job."""
+
+    out: Path
+    cache: Path
+    command: str = ""
+    fresh: bool = False
+    """Whether to do every step again, whatever the cache holds."""
+    job_folder: Path | None = None
+    """Modules beside the job file can be its factory."""
+    began: float | None = None
+    """Unix time in seconds that the wall time is counted from; default: when the run is called."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    board: Leaderboard
+    published_uri: str
+    record: RunRecord
+
+    @property
+    def exit_code(self) -> int:
+        """0 if the goal is met, else 3."""
+        return EXIT_MET if self.board.goal_met else EXIT_NOT_MET
+
+
+class InterruptedRunError(Exception):
+    """The user, or the system, asked the run to stop."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal.Signals(signal_number).name)
+        self.signal_number = signal_number
+
+
+def run_ladder(job: Job, options: Options, view: View) -> Result:
+    """Runs the ladder on this machine and puts leaderboard.json, report.md and report.html into `options.out`.
+
+    A run that was killed, stopped or failed is taken up again where it ended: finished steps come from the cache, and
+    the folder's run.json keeps the run's identity, so that measurements already taken count.
+
+    Raises:
+        UserError: the job's input cannot be used.
+        StepError: a step could not do its work.
+        InterruptedRunError: SIGINT or SIGTERM came.
+    """
+    began = options.began or time.time()
+    with locked(options.out):
+        record = next_record(options.out)
+        record.job, record.command, record.version = job.name, options.command, _version()
+        record.started = datetime.now(UTC).isoformat(timespec="seconds")
+        record.write(options.out)
+        state = RunState(planned([str(rung) for rung in job.ladder.rungs], job.publish is not None), began)
+        try:
+            outputs = _run_child(job, options, record, state, view)
+            result = _take_results(outputs, options.out, record)
+            record.stage, record.exit_code = Stage.FINISHED, result.exit_code
+            return result
+        except InterruptedRunError:
+            record.stage = Stage.STOPPED
+            raise
+        except (UserError, StepError) as error:
+            record.stage, record.reason = Stage.FAILED, " ".join(str(error).split())
+            record.exit_code = EXIT_BAD_INPUT if isinstance(error, UserError) else EXIT_INTERNAL
+            raise
+        finally:
+            _account(record, state, time.time() - began)
+            with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
+                record.write(options.out)
+
+
+def _account(record: RunRecord, state: RunState, wall: float) -> None:
+    record.steps = [
+        StepRecord(step=step.step, rung=step.rung, state=str(step.state), seconds=round(step.seconds, 3))
+        for step in state.steps
+    ]
+    record.wall_seconds, record.step_seconds = round(wall, 3), round(state.step_seconds, 3)
+    record.overhead = round(max(wall - state.step_seconds, 0.0) / wall, 4) if wall > 0 else None
+
+
+def _run_child(job: Job, options: Options, record: RunRecord, state: RunState, view: View) -> dict[str, str]:
+    hidden = options.out / HIDDEN
+    outputs, events, request = hidden / "outputs.json", hidden / "events.jsonl", hidden / "request.json"
+    outputs.unlink(missing_ok=True)
+    events.write_bytes(b"")
+    arguments = {
+        "job": job.model_dump_json(),
+        "mode": "",
+        "rungs": "",
+        "command": options.command,
+        "code_version": code_version(),
+        "run_id": record.run_id,
+    }
+    steps = options.cache / "steps"
+    write_json_atomic(
+        request,
+        {
+            "arguments": arguments,
+            "cache": str(steps.resolve()),
+            "fresh": options.fresh,
+            "outputs": str(outputs.resolve()),
+        },
+    )
+    with (options.out / LOG).open("ab") as log:
+        log.write(f"\n===== {record.started} start {record.starts}: {record.command}\n".encode())
+        log.flush()
+        offset = log.tell()
+        with _stoppable() as stop_asked, _started(request, events, log, options) as child:
+            _follow(child, events, state, view, stop_asked)
+            stopped = stop_asked()
+            code = child.poll()
+    if stopped:
+        raise InterruptedRunError(stopped)
+    if code == 0 and outputs.exists():
+        found: dict[str, str] = json.loads(outputs.read_text())
+        return found
+    raise _explained(state.failure, code, options, offset)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("hasten")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@contextlib.contextmanager
+def _started(request: Path, events: Path, log: IO[bytes], options: Options) -> Iterator["subprocess.Popen[bytes]"]:
+    """The child, in a process group of its own that is gone when the block ends, whatever happens in it."""
+    environment = {
+        **os.environ,
+        EVENTS: str(events.resolve()),
+        LIFELINE: "stdin",
+        "HASTEN_CACHE": str(options.cache.resolve()),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join(search_path(options.job_folder)),
+        "PYTHONSAFEPATH": "1",
+    }
+    environment.pop(STEP, None)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.local.child", str(request.resolve())],
+        stdin=subprocess.PIPE,  # nothing is ever written; its end tells the steps that we died
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        yield child
+    finally:
+        _end_group(child)
+
+
+def search_path(job_folder: Path | None) -> list[str]:
+    """Where steps look for modules: hasten first (a folder named `pipelines` is common), then the user's places."""
+    import pipelines
+
+    own = str(Path(pipelines.__file__ or "").resolve().parent.parent)
+    given = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    beside = [str(job_folder.resolve())] if job_folder else []
+    return list(dict.fromkeys([own, *given, *beside, str(Path.cwd())]))
+
+
+def _end_group(child: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(_GRACE_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    if child.stdin:
+        child.stdin.close()
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[Callable[[], int]]:
+    """Takes SIGINT and SIGTERM for the length of the block; what it yields says which one came, 0 if none did."""
+    asked = 0
+
+    def take(number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = number
+
+    previous = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _follow(
+    child: "subprocess.Popen[bytes]", events: Path, state: RunState, view: View, stop_asked: Callable[[], int]
+) -> None:
+    """Shows events until the child ends or a stop is asked for."""
+    with events.open("rb") as stream:
+        rest = b""
+        while not stop_asked():
+            ended = child.poll() is not None
+            rest = _show(rest + stream.read(), state, view)
+            view.tick(state)
+            if ended:
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def _show(data: bytes, state: RunState, view: View) -> bytes:
+    *lines, rest = data.split(b"\n")
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            state.apply(event)
+            view.update(state, event)
+    return rest
+
+
+def _explained(failure: Failure | None, code: int | None, options: Options, log_offset: int) -> UserError | StepError:
+    """The one line that says why the child failed."""
+    log = options.out / LOG
+    if failure is not None and failure.kind == "user":
+        return UserError(f"{failure.step}: {failure.message}")
+    for place in (options.out, options.cache):
+        if place.exists() and shutil.disk_usage(place).free < _FULL_DISK_BYTES:
+            return StepError(f"no space left on the disk of {place}; free some or give another place (--out, --cache)")
+    if failure is not None:
+        return StepError(f"{failure.step}: {failure.message} (details: {log})")
+    killed = f" (killed by signal {-code})" if code is not None and code < 0 else ""
+    return StepError(f"{_last_error(log, log_offset) or 'the run ended early'}{killed} (details: {log})")
+
+
+def _last_error(log: Path, offset: int) -> str:
+    """The last line of the log that names an exception: why a step failed before it could say so itself."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(offset)
+            lines = stream.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    # KFP's own last words only say that a task failed.
+    return next(
+        (line.strip() for line in reversed(lines) if _ERROR_LINE.match(line) and "finished with status" not in line), ""
+    )
+
+
+def _take_results(outputs: dict[str, str], out: Path, record: RunRecord) -> Result:
+    """Copies the report into the run's folder; leaderboard.json last, since it says that the results are there."""
+    board = Leaderboard.model_validate_json(outputs["board"])
+    report = Path(outputs["report_uri"])
+    for name in RESULTS:
+        source = report / name
+        if source.exists():
+            write_bytes_atomic(out / name, source.read_bytes())
+    if not (report / "leaderboard.json").exists():
+        write_bytes_atomic(out / "leaderboard.json", board.model_dump_json(indent=2).encode())
+    return Result(board=board, published_uri=outputs["published_uri"], record=record)
