@@ -16,7 +16,7 @@ class PlainView:
         self._stream = stream or sys.stderr
         self._shown: dict[tuple[str, str], State] = {}
         self._last_progress = float("-inf")
-        self._rows = 0
+        self._rows: set[str] = set()
 
     def update(self, state: RunState, event: dict[str, Any]) -> None:
         """Writes what changed."""
@@ -46,10 +46,10 @@ class PlainView:
         self._line(state, now, f"{_name(step)}: {step.message}{done}{left}")
 
     def _board(self, state: RunState, now: float) -> None:
-        rows = (state.board or {}).get("candidates", [])
-        for row in rows[self._rows :]:
-            self._line(state, now, f"leaderboard: {row_line(row)}")
-        self._rows = max(self._rows, len(rows))
+        for row in (state.board or {}).get("candidates", []):
+            if row["id"] not in self._rows:
+                self._rows.add(row["id"])
+                self._line(state, now, f"leaderboard: {row_line(row)}")
 
     def _line(self, state: RunState, now: float, text: str) -> None:
         print(f"[{max(now - state.started, 0):7.1f} s] {text}", file=self._stream, flush=True)
