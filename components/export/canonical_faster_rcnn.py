@@ -65,7 +65,8 @@ class CanonicalFasterRCNN(nn.Module):
             anchors = _anchors(model, list(features.values()), self.resized, self.padding)
         for level, level_anchors in enumerate(anchors):
             self.register_buffer(f"anchors_{level}", level_anchors, persistent=False)
-        pooled = [features[name] for name in model.roi_heads.box_roi_pool.featmap_names]
+        self.pooled_names = [name for name in features if name in model.roi_heads.box_roi_pool.featmap_names]
+        pooled = [features[name] for name in self.pooled_names]
         # torchvision infers the scale in the same way: the nearest power of two.
         exponents = [round(math.log2(feature.shape[-2] / self.resized[0])) for feature in pooled]
         self.levels = (-exponents[0], -exponents[-1])
@@ -125,7 +126,7 @@ class CanonicalFasterRCNN(nn.Module):
         levels = [
             # The copied last row and column give samples beyond the last pixel the value that RoIAlign's clamp gives.
             functional.pad(functional.pad(feature, (0, 1, 0, 1), mode="replicate"), self._fill(feature))
-            for feature in (features[name] for name in pool.featmap_names)
+            for feature in (features[name] for name in self.pooled_names)
         ]
         level = self._level_of(proposals)
         rois = torch.cat([level.to(proposals.dtype).unsqueeze(1), proposals * self.level_scales[level].unsqueeze(1)], 1)
@@ -170,11 +171,10 @@ class CanonicalFasterRCNN(nn.Module):
 
 
 def resized_size(transform: Any, height: int, width: int) -> tuple[int, int]:
-    """Size in pixels that torchvision's GeneralizedRCNNTransform resizes an image to."""
-    scale = min(transform.min_size[-1] / min(height, width), transform.max_size / max(height, width))
-    if transform.fixed_size is not None:
-        return transform.fixed_size[1], transform.fixed_size[0]
-    return int(height * scale), int(width * scale)
+    """Height and width in pixels that torchvision's GeneralizedRCNNTransform resizes an image to, before it pads."""
+    images, _ = transform([torch.zeros(3, height, width)])
+    resized: tuple[int, int] = images.image_sizes[0]
+    return resized
 
 
 class _KeepMask(torch.autograd.Function):

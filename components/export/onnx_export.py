@@ -31,7 +31,9 @@ class StockDetector(nn.Module):
         return found["boxes"], found["scores"], found["labels"]
 
 
-def export_onnx(module: nn.Module, image: Tensor, path: Path, *, dynamic_detections: bool = False) -> None:
+def export_onnx(
+    module: nn.Module, image: Tensor, path: Path, *, dynamic_detections: bool = False, program: bool = False
+) -> None:
     """Exports by tracing (TorchScript), since torchvision's detectors do not pass torch.export.
 
     Args:
@@ -39,6 +41,7 @@ def export_onnx(module: nn.Module, image: Tensor, path: Path, *, dynamic_detecti
         image: traced with; a real one, since a detector that finds nothing traces badly.
         path: file to write.
         dynamic_detections: whether the number of detections differs from image to image.
+        program: whether the module came out of torch.export, which only the newer exporter takes.
 
     Raises:
         StepError: the module does not export; the exporter's own words are in the message.
@@ -47,11 +50,12 @@ def export_onnx(module: nn.Module, image: Tensor, path: Path, *, dynamic_detecti
     try:
         with torch.inference_mode(), quiet():
             torch.onnx.export(
-                module.eval(),
+                module if program else module.eval(),
                 (image,),
                 str(path),
-                dynamo=False,
-                opset_version=OPSET,
+                dynamo=program,
+                external_data=not program,
+                opset_version=OPSET + 1 if program else OPSET,
                 input_names=[INPUT],
                 output_names=list(OUTPUTS),
                 dynamic_axes=axes,

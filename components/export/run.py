@@ -87,9 +87,8 @@ def _from_detector(
         card["parity"] |= facts.pop("parity")
         card |= facts
     else:
-        shutil.copyfile(out / STOCK, out / SOURCES / STOCK)
         reason = f"{type(model).__name__} has no static re-expression yet; its stock export is used as it is"
-        sources = [_source("stock", STOCK, parity, reason)]
+        sources = [_stock_as_source(out, parity, reason)]
     return untouched, sources, card
 
 
@@ -142,10 +141,9 @@ def _from_program(
 
     expected = _eager(module, batches)
     image = torch.from_numpy(batches[0])
-    parity = _checked(lambda path: export_onnx(module, image, path), out / STOCK, expected, batches)
-    shutil.copyfile(out / STOCK, out / SOURCES / STOCK)
+    parity = _checked(lambda path: export_onnx(module, image, path, program=True), out / STOCK, expected, batches)
     baseline = Variant(id="eager", runtime=Runtime.TORCH, techniques=[], details={"baseline": True})
-    return [baseline, *_yardsticks(parity)], [_source("stock", STOCK, parity)], {"parity": {STOCK: parity}}
+    return [baseline, *_yardsticks(parity)], [_stock_as_source(out, parity)], {"parity": {STOCK: parity}}
 
 
 def _from_onnx(given: Path, out: Path, batches: list[Batch]) -> tuple[list[Variant], list[Variant], dict[str, Any]]:
@@ -224,6 +222,12 @@ def _yardsticks(parity: dict[str, Any]) -> list[Variant]:
         )
         for runtime in (Runtime.ONNXRUNTIME, Runtime.OPENVINO)
     ]
+
+
+def _stock_as_source(out: Path, parity: dict[str, Any], reason: str = "") -> Variant:
+    if parity["agrees"]:
+        shutil.copyfile(out / STOCK, out / SOURCES / STOCK)
+    return _source("stock", STOCK, parity, reason)
 
 
 def _source(name: str, file: str, parity: dict[str, Any], reason: str = "") -> Variant:
