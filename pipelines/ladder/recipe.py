@@ -28,7 +28,6 @@ def prepare_run(job_text: str, mode: str, rungs: str, code_version: str, run_id:
         UserError: the job, an override or a file that the job names cannot be used.
     """
     job = overridden(parse_job(job_text), mode, rungs)
-    check_factory(job)
     check_sources(job)
     return Prepared(
         job=job.model_dump_json(),
@@ -41,6 +40,8 @@ def prepare_run(job_text: str, mode: str, rungs: str, code_version: str, run_id:
 
 def check_factory(job: Job) -> None:
     """Refuses a factory in a package that Python does not find here; nothing is imported to find out.
+
+    For a run on this machine. On a cluster only the image that exports has the user's package.
 
     Raises:
         UserError: there is no such package.

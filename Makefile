@@ -1,0 +1,48 @@
+# `make run`: set-up and the main job, from nothing. `make test`: set-up and the tests. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+BIN := $(VENV)/bin
+# The step cache and downloads stay inside the checkout, so that `make clean` leaves nothing behind.
+export HASTEN_CACHE ?= $(CURDIR)/.hasten/cache
+
+.DEFAULT_GOAL := help
+.PHONY: help run test quick lint compile clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "variables: PYTHON=$(PYTHON) VENV=$(VENV) PIP_ARGS=$(PIP_ARGS)"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/laptop.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -e '.[laptop]'
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -e '.[dev]'
+	@touch $@ $(VENV)/laptop.stamp
+
+run: $(VENV)/laptop.stamp ## get the tree sample and make its detector fast; results in runs/trees
+	$(BIN)/hasten sample trees
+	$(BIN)/hasten run pipelines/examples/trees.yaml --out runs/trees
+
+test: lint ## everything that CI checks
+	$(BIN)/python -m pytest
+
+quick: $(VENV)/dev.stamp ## the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/dev.stamp ## style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+compile: $(VENV)/laptop.stamp ## compile the pipelines to manifests/pipelines
+	$(BIN)/hasten compile --out manifests/pipelines
+
+clean: ## remove the environment, the step cache, the samples and the results
+	rm -rf $(VENV) .hasten runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
