@@ -23,7 +23,7 @@ def test_the_same_detections_in_another_order_agree():
 
 def test_a_moved_box_a_changed_score_and_another_label_do_not_agree():
     for other in (
-        some(REFERENCE.boxes + [[2, 0, 2, 0], [0, 0, 0, 0]], REFERENCE.scores),
+        some(REFERENCE.boxes + np.asarray([[2, 0, 2, 0], [0] * 4]), REFERENCE.scores),
         some(REFERENCE.boxes, REFERENCE.scores - [0.01, 0]),
         some(REFERENCE.boxes, REFERENCE.scores, [2, 1]),
         some(REFERENCE.boxes[1:], REFERENCE.scores[1:]),

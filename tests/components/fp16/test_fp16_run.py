@@ -1,0 +1,76 @@
+import shutil
+
+import onnx
+import pytest
+
+from components.core.contracts.job import Runtime
+from components.core.contracts.variant import SOURCES, Manifest, Status, Variant
+from components.core.tasks.detection import fit, read_split
+from components.export.parity import run_onnx
+from components.export.run import run_export
+from components.fp16 import run as fp16_run
+from components.fp16.onnx_half import convert_to_half
+from components.fp16.run import run_fp16
+from fixtures.jobs import make_bundle, make_job
+
+RUNTIMES = (Runtime.OPENVINO, Runtime.ONNXRUNTIME, Runtime.TENSORRT_RTX)
+
+
+@pytest.fixture(scope="module")
+def surgered(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fp16")
+    job, bundle = make_job(folder), make_bundle(folder)
+    run_export(job, bundle, folder / "exported")
+    out = folder / "surgered"
+    out.mkdir()
+    shutil.copy(folder / "exported" / SOURCES / "canonical.onnx", out / "model.onnx")
+    variants = [
+        Variant(id=f"surgery-{runtime}", runtime=runtime, techniques=["surgery"], file="model.onnx")
+        for runtime in RUNTIMES
+    ]
+    Manifest(task=job.task, input_shape=job.target.input_shape, variants=variants).write(out)
+    return job, bundle, out
+
+
+def weight_bytes(graph):
+    return sum(len(initializer.raw_data) for initializer in graph.initializer if len(initializer.dims) > 1)
+
+
+def test_weights_are_half_the_size_and_the_tail_stays_in_fp32(surgered, tmp_path):
+    _, _, folder = surgered
+    facts = convert_to_half(folder / "model.onnx", tmp_path / "half.onnx")
+    assert facts["fp16_nodes"] > 0 < facts["fp32_nodes"]
+    graph = onnx.load(tmp_path / "half.onnx").graph
+    weights = {i.name: i.data_type for i in graph.initializer if len(i.dims) == 4}
+    assert set(weights.values()) == {onnx.TensorProto.FLOAT16}
+    assert [v.type.tensor_type.elem_type for v in graph.input] == [onnx.TensorProto.FLOAT]
+    assert weight_bytes(graph) < 0.51 * weight_bytes(onnx.load(folder / "model.onnx").graph)
+
+
+def test_the_half_model_still_detects(surgered, tmp_path):
+    _, bundle, folder = surgered
+    convert_to_half(folder / "model.onnx", tmp_path / "half.onnx")
+    split = read_split(bundle / "data/test/annotations.json", bundle / "data/test/images")
+    batches = [fit(image.load(), 96, 96)[0] for image in split.images]
+    for exact, half in zip(
+        run_onnx(folder / "model.onnx", batches), run_onnx(tmp_path / "half.onnx", batches), strict=True
+    ):
+        assert abs(float(exact.scores.max()) - float(half.scores.max())) < 0.02
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_cpu_without_half_arithmetic_is_told_so(surgered, tmp_path, monkeypatch, native):
+    job, bundle, folder = surgered
+    monkeypatch.setattr(fp16_run, "cpu_flags", lambda: ("avx512_bf16",) if native else ("avx2",))
+    variants = {variant.runtime: variant for variant in run_fp16(job, folder, bundle, tmp_path).variants}
+    openvino = variants[Runtime.OPENVINO]
+    assert openvino.status is Status.OK
+    if native:
+        assert openvino.id == "bf16-openvino"
+        assert openvino.options == {"INFERENCE_PRECISION_HINT": "bf16"}
+    else:
+        assert openvino.id == "fp16-openvino"
+        assert openvino.options == {}
+        assert "computes in FP32" in openvino.reason
+    assert variants[Runtime.ONNXRUNTIME].status is Status.SKIPPED
+    assert variants[Runtime.TENSORRT_RTX].file == "fp16-tensorrt-rtx/model.onnx"
