@@ -1,0 +1,112 @@
+"""What a job needs, found and checked before anything is copied."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.core.contracts.job import Data, Job, ModelSource, Split
+from components.core.errors import UserError
+from components.core.models import bundled
+from components.core.onnx_wire import external_data_files
+from components.core.storage import check_size
+from components.fetch.coco import category_names, check_coco, file_names, read_coco
+from components.fetch.lookup import Source, Sources
+
+_ACCEPTED: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "weights": ((".safetensors", ".pt", ".pth"), "the path or s3:// URI of a .safetensors, .pt or .pth file"),
+    "program": ((".pt2",), "the path or s3:// URI of a .pt2 file"),
+    "onnx": ((".onnx",), "the path or s3:// URI of an .onnx file"),
+}
+
+
+@dataclass(frozen=True)
+class PlannedSplit:
+    """A split whose files all exist and whose annotations are sound."""
+
+    name: str
+    source: Split
+    annotations: Source
+    document: dict[str, Any]
+    images: dict[str, Source]
+    warnings: dict[str, int]
+
+    @property
+    def where(self) -> str:
+        """Field and file, for messages."""
+        return f"data.{self.name}.annotations: {self.source.annotations}"
+
+    @property
+    def images_bytes(self) -> int:
+        """Size of all images."""
+        return sum(image.size for image in self.images.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that has to be brought; `model` maps paths in the bundle's model folder to their sources."""
+
+    model: dict[Path, Source]
+    splits: tuple[PlannedSplit, ...]
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all of it."""
+        data = sum(split.annotations.size + split.images_bytes for split in self.splits)
+        return data + sum(source.size for source in self.model.values())
+
+
+def plan_fetch(job: Job, sources: Sources) -> Plan:
+    """Finds every file of the job and checks what can be checked without copying images.
+
+    Raises:
+        UserError: a file is missing, of the wrong kind, damaged or not sound, or all of it is over
+            `data.max_download`; one line that names the field.
+    """
+    model = _plan_model(job.model, sources, job.data)
+    splits = tuple(_plan_split(name, getattr(job.data, name), sources, job.data) for name in ("train", "test"))
+    plan = Plan(model, splits)
+    _check_same_categories(*splits)
+    check_size("the model and the data together", plan.total_bytes, job.data.max_download)
+    return plan
+
+
+def _plan_model(model: ModelSource, sources: Sources, data: Data) -> dict[Path, Source]:
+    kind = next(kind for kind in _ACCEPTED if getattr(model, kind))
+    field, uri = f"model.{kind}", getattr(model, kind)
+    suffixes, accepted = _ACCEPTED[kind]
+    name = bundled(uri, Path())
+    if name.suffix.lower() not in suffixes:
+        raise UserError(f"{field}: {uri} is no {' or '.join(suffixes)} file; give {accepted}")
+    found = sources.file(field, uri, accepted)
+    files = {name: found}
+    if kind == "onnx":
+        check_size(f"{field}: {uri}", found.size, data.max_download)
+        try:
+            locations = external_data_files(sources.read(found, "downloading the model"))
+        except UserError as error:
+            raise UserError(f"{field}: {error}") from error
+        files |= {Path(location): sources.beside(field, found, location) for location in locations}
+    return files
+
+
+def _plan_split(name: str, split: Split, sources: Sources, data: Data) -> PlannedSplit:
+    field = f"data.{name}.annotations"
+    where = f"{field}: {split.annotations}"
+    annotations = sources.file(field, split.annotations, "the path or s3:// URI of a COCO JSON file")
+    check_size(where, annotations.size, data.max_download)
+    document = read_coco(sources.read(annotations, f"downloading the {name} annotations"), where)
+    images = sources.folder(f"data.{name}.images", split.images, file_names(document))
+    findings = check_coco(document, images)
+    findings.raise_errors(where)
+    return PlannedSplit(name, split, annotations, document, images, findings.warning_counts())
+
+
+def _check_same_categories(train: PlannedSplit, test: PlannedSplit) -> None:
+    first, second = category_names(train.document), category_names(test.document)
+    for number in sorted(first.keys() & second.keys()):
+        if first[number] != second[number]:
+            raise UserError(
+                f"data.test.annotations: category {number} is {second[number]!r} there and {first[number]!r} in "
+                "data.train.annotations; give both files the same categories"
+            )
