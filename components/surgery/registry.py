@@ -1,0 +1,27 @@
+"""All surgeries, in the order in which they are applied.
+
+Versions first, since the others need a modern opset; then folding, which uncovers the patterns; branches before what
+is in them; the data-dependent operators last, when everything around them is constant or static. `operate` sweeps
+over the list until nothing changes.
+"""
+
+from components.surgery.surgeries import (
+    fold_constants,
+    row01_resize_scales,
+    row12_non_max_suppression,
+    row14_roi_align,
+    row15_non_zero,
+    row18_if,
+    row41_initializers,
+)
+from components.surgery.surgery import Surgery
+
+SURGERIES: tuple[Surgery, ...] = (
+    row41_initializers.SURGERY,
+    fold_constants.SURGERY,
+    row18_if.SURGERY,
+    row01_resize_scales.SURGERY,
+    row15_non_zero.SURGERY,
+    row12_non_max_suppression.SURGERY,
+    row14_roi_align.SURGERY,
+)
