@@ -4,26 +4,24 @@ import hashlib
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from components.core.contracts.job import Runtime
+from components.core.errors import UserError
 from components.core.files import sha256_file
 from components.core.s3 import cache_folder
+from components.engine.card import EngineCard
+from components.engine.reasons import Failure, explain, explain_death
 
 MODULES = {Runtime.TENSORRT: "tensorrt", Runtime.TENSORRT_RTX: "tensorrt_rtx"}
 TIME_LIMIT = 900.0
 """Seconds that one build may take."""
-_KNOWN_WAYS_OUT = {
-    "NonMaxSuppression": "hasten surgery replaces it (row 12)",
-    "RoiAlign": "hasten surgery replaces it (row 14)",
-    "NonZero": "hasten surgery replaces it where the size can be fixed (row 15)",
-    "If": "hasten surgery folds it where the condition is constant (row 18)",
-}
+WORKER = "components.engine.build_worker"
 
 
 class BuildError(Exception):
@@ -40,91 +38,84 @@ def missing_module(runtime: Runtime) -> str | None:
 
 
 def build_engine(
-    runtime: Runtime, onnx: Path, engine: Path, compute_capabilities: list[str], time_limit: float = TIME_LIMIT
-) -> dict[str, Any]:
+    runtime: Runtime,
+    onnx: Path,
+    engine: Path,
+    compute_capabilities: Sequence[str] = (),
+    input_shape: Sequence[int] = (),
+    time_limit: float = TIME_LIMIT,
+) -> EngineCard:
     """Writes the engine of an ONNX file and returns its card.
 
     Args:
         runtime: `tensorrt` or `tensorrt-rtx`.
         onnx: strongly typed model; precision is in the graph.
-        engine: file to write.
-        compute_capabilities: GPUs to build for, for instance ``["8.6"]``; empty: the builder's own choice.
+        engine: file to write; it appears whole or not at all.
+        compute_capabilities: GPUs to build for, for instance ``["8.6"]``; empty: the builder's own choice. `tensorrt`
+            builds for the GPU of this machine only.
+        input_shape: [N, 3, H, W], for an input whose dimensions are open.
         time_limit: seconds.
 
     Raises:
         BuildError: with the parser's or the builder's own words, the node, and the way out where one is known.
+        UserError: a compute capability that this module does not build for.
     """
     engine.parent.mkdir(parents=True, exist_ok=True)
+    module = MODULES[runtime]
+    request = {
+        "module": module,
+        "onnx": str(onnx.resolve()),
+        "engine": str(engine.resolve()),
+        "compute_capabilities": list(compute_capabilities),
+        "input_shape": list(input_shape),
+        "timing_cache": str(_timing_cache(module, compute_capabilities)),
+    }
+    answer = _ask_worker(request, time_limit)
+    if "unknown_capability" in answer:
+        raise UserError(
+            f"target.compute_capabilities: {module} {answer['version']} does not build for "
+            f"{answer['unknown_capability']}; accepted: {', '.join(answer['known'])}"
+        )
+    if "failures" in answer:
+        raise BuildError(explain([Failure(*failure) for failure in answer["failures"]], answer["log"]))
+    card = EngineCard(**answer["card"], onnx_sha256=sha256_file(onnx))
+    if card.plugins:
+        engine.unlink(missing_ok=True)
+        raise BuildError(
+            f"{card.plugins} of its layers are plugins, which other machines may lack; see the surgery report"
+        )
+    return card
+
+
+def _ask_worker(request: dict[str, Any], time_limit: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        request, answer, log = (Path(folder) / name for name in ("request.json", "answer.json", "log.txt"))
-        cache = _timing_cache(MODULES[runtime], compute_capabilities)
-        fields = {
-            "module": MODULES[runtime],
-            "onnx": str(onnx),
-            "engine": str(engine),
-            "compute_capabilities": compute_capabilities,
-            "timing_cache": str(cache),
-        }
-        request.write_text(json.dumps(fields))
-        code = _run(request, answer, log, time_limit)
-        words = log.read_text(errors="replace")
+        question, answer, log = (Path(folder) / name for name in ("request.json", "answer.json", "log.txt"))
+        question.write_text(json.dumps(request))
+        code = _run([sys.executable, "-m", WORKER, str(question), str(answer)], log, time_limit)
         if code is None:
             raise BuildError(f"the build took longer than {time_limit:g} s and was stopped")
-        if not answer.exists():
-            raise BuildError(_crash(code, words))
-        result = json.loads(answer.read_text())
-    if "errors" in result:
-        raise BuildError(explain(result["errors"], words))
-    card: dict[str, Any] = result["card"]
-    return card | {"onnx_sha256": sha256_file(onnx)}
+        if code != 0 or not answer.exists():
+            raise BuildError(explain_death(code, log.read_text(errors="replace")))
+        result: dict[str, Any] = json.loads(answer.read_text())
+        return result
 
 
-def explain(errors: list[dict[str, str]], log: str) -> str:
-    """The builder's errors as one line: node, rule in its own words, way out."""
-    first = errors[0] if errors else {"node": "", "operator": "", "words": ""}
-    operator = first["operator"] or _operator_in(log)
-    where = f"{operator} {first['node']}".strip()
-    words = first["words"] if first["operator"] else (_last_error(log) or first["words"])
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    way_out = f"; {_KNOWN_WAYS_OUT[operator]}" if operator in _KNOWN_WAYS_OUT else ""
-    return f"{where}: {' '.join(words.split())[:300]}{more}{way_out}" if where else f"{words[:300]}{more}{way_out}"
-
-
-def _operator_in(log: str) -> str:
-    return next((name for name in _KNOWN_WAYS_OUT if name in log), "")
-
-
-def _last_error(log: str) -> str:
-    lines = [line.split("[E]", 1)[1].strip() for line in log.splitlines() if "[E]" in line]
-    return lines[0] if lines else ""
-
-
-def _crash(code: int, log: str) -> str:
-    last = (log.strip().splitlines() or ["it said nothing"])[-1]
-    if code < 0:
-        return f"the builder crashed ({signal.Signals(-code).name}): {last[:300]}"
-    return last[:300]
-
-
-def _run(request: Path, answer: Path, log: Path, time_limit: float) -> int | None:
+def _run(command: list[str], log: Path, time_limit: float) -> int | None:
     """Exit code of the worker, or None when it was stopped at the time limit."""
-    command = [sys.executable, "-m", "components.engine.build_worker", str(request), str(answer)]
     with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=False
-        )
+        # In the group of this step, so that the worker dies with the run.
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
         try:
             return process.wait(timeout=time_limit)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
             return None
-        except BaseException:
-            process.kill()
-            raise
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
 
-def _timing_cache(module: str, compute_capabilities: list[str]) -> Path:
+def _timing_cache(module: str, compute_capabilities: Sequence[str]) -> Path:
     """One file a module and target: timings of one GPU mean nothing for another."""
     folder = cache_folder() / "timing"
     folder.mkdir(parents=True, exist_ok=True)

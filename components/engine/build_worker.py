@@ -1,132 +1,206 @@
 """Parses an ONNX file and builds one engine, in a process of its own: native code that crashes takes only it along.
 
-``python -m components.engine.build_worker REQUEST.json ANSWER.json``; see `components.engine.build` for both.
-`tensorrt` and `tensorrt_rtx` share this code: TensorRT 11 and TensorRT-RTX have one Python API, both strongly typed.
+``python -m components.engine.build_worker REQUEST.json ANSWER.json``; `components.engine.build` writes the one and
+reads the other. `tensorrt` and `tensorrt_rtx` share this code: both have one Python API and both are strongly typed.
 """
 
 import importlib
 import json
+import os
 import sys
 import time
+import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 _WEIGHTED = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
+_TRANSPARENT = ("QUANTIZE", "DEQUANTIZE", "SHUFFLE", "CAST", "IDENTITY")
 
 
 def main(request_path: Path, answer_path: Path) -> None:
-    """Does what the request asks and writes the answer: a card, or the reason why there is none."""
-    request = json.loads(request_path.read_text())
-    answer_path.write_text(json.dumps(build(**request)))
+    """Does what the request asks and writes the answer: a card, or why there is none."""
+    warnings.simplefilter("ignore", DeprecationWarning)
+    answer = build(**json.loads(request_path.read_text()))
+    answer_path.write_text(json.dumps(answer))
 
 
 def build(
-    module: str, onnx: str, engine: str, compute_capabilities: list[str], timing_cache: str | None
+    module: str,
+    onnx: str,
+    engine: str,
+    compute_capabilities: Sequence[str],
+    input_shape: Sequence[int],
+    timing_cache: str,
 ) -> dict[str, Any]:
-    """Returns ``{"card": ...}`` or ``{"errors": [{"node", "operator", "words"}]}``; writes the engine file."""
+    """Writes the engine file.
+
+    Returns:
+        ``{"card": ...}``, ``{"failures": [[operator, node, words]], "log": [...]}``, or ``{"unknown_capability",
+        "known", "version"}``.
+    """
     trt: Any = importlib.import_module(module)
-    logger = trt.Logger(trt.Logger.ERROR)
+    log: list[str] = []
+    logger = _logger(trt, log)
     builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(onnx):
-        return {"errors": [_parser_error(parser.get_error(index)) for index in range(parser.num_errors)]}
+        failures = [_parser_failure(parser.get_error(index)) for index in range(parser.num_errors)]
+        return {"failures": failures, "log": log}
     config = builder.create_builder_config()
-    targets = _target(trt, config, compute_capabilities)
-    cache = _timing_cache(config, timing_cache)
-    _pin_dynamic_inputs(builder, config, network)
+    unknown = _choose_gpus(trt, config, compute_capabilities)
+    if unknown:
+        return unknown | {"version": trt.__version__}
+    problem = _add_profile(builder, config, network, input_shape)
+    if problem:
+        return {"failures": [problem], "log": log}
+    cache, cache_words = _load_timing_cache(trt, config, Path(timing_cache))
     started = time.monotonic()
     plan = builder.build_serialized_network(network, config)
     seconds = time.monotonic() - started
     if plan is None:
-        return {"errors": [{"node": "", "operator": "", "words": "the builder found no implementation; see its log"}]}
-    with Path(engine).open("wb") as stream:
-        stream.write(plan)
-    if cache is not None and timing_cache is not None:
-        with Path(timing_cache).open("wb") as stream:
-            stream.write(memoryview(cache.serialize()))
+        return {"failures": _builder_failures(network, log), "log": log}
+    _write(Path(engine), memoryview(plan))
+    if cache is not None:
+        _write(Path(timing_cache), memoryview(cache.serialize()))
+    return {"card": _card(trt, network, config, seconds, Path(engine)) | {"timing_cache": cache_words}}
+
+
+def _logger(trt: Any, log: list[str]) -> Any:
+    class Log(trt.ILogger):  # type: ignore[misc, name-defined, unused-ignore]
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                log.append(message)
+                # Also printed at once, so that a crash leaves its last words.
+                print(message, file=sys.stderr, flush=True)
+
+    return Log()
+
+
+def _strongly_typed(trt: Any) -> int:
+    """The network flag; TensorRT 11 has nothing else, and may drop the flag."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _parser_failure(error: Any) -> list[str]:
+    return [error.node_operator(), error.node_name() or f"number {error.node()}", error.desc()]
+
+
+def _builder_failures(network: Any, log: list[str]) -> list[list[str]]:
+    """The layer that the builder's words name, with the first of its words that do."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    card = {
-        "module": module,
-        "version": trt.__version__,
-        "compute_capabilities": targets,
-        "inputs": [_tensor(network.get_input(index)) for index in range(network.num_inputs)],
-        "outputs": [_tensor(network.get_output(index)) for index in range(network.num_outputs)],
-        "layers": dict(Counter(layer.type.name for layer in layers).most_common()),
-        "weighted_layers": _precisions(trt, layers),
-        "plugins": sum(layer.type.name.startswith("PLUGIN") for layer in layers),
-        "timing_cache": timing_cache is not None and cache is not None,
-        "build_seconds": round(seconds, 2),
-        "size_bytes": Path(engine).stat().st_size,
-    }
-    return {"card": card}
+    for words in log:
+        named = [layer for layer in layers if layer.name and layer.name in words]
+        if named:
+            layer = max(named, key=lambda layer: len(layer.name))
+            return [[layer.type.name, layer.name.removeprefix("node_of_"), words]]
+    return [["", "", words] for words in log[:1]]
 
 
-def _parser_error(error: Any) -> dict[str, str]:
-    return {"node": error.node_name() or str(error.node()), "operator": error.node_operator(), "words": error.desc()}
-
-
-def _target(trt: Any, config: Any, compute_capabilities: list[str]) -> list[str] | str:
-    """Names the GPUs to build for, where the builder lets one choose."""
+def _choose_gpus(trt: Any, config: Any, compute_capabilities: Sequence[str]) -> dict[str, Any] | None:
+    """Names the GPUs to build for, where the builder lets one choose; what it does not know, if anything."""
     if not compute_capabilities or not hasattr(config, "set_compute_capability"):
-        return "the builder's own choice"
+        return None
     config.num_compute_capabilities = len(compute_capabilities)
     for index, capability in enumerate(compute_capabilities):
         value = getattr(trt.ComputeCapability, "SM" + capability.replace(".", ""), None)
         if value is None:
-            known = ", ".join(name for name in dir(trt.ComputeCapability) if name.startswith("SM"))
-            raise SystemExit(f"compute capability {capability} is unknown to {trt.__name__}; it builds for {known}")
+            names = (name[2:] for name in dir(trt.ComputeCapability) if name.startswith("SM"))
+            return {"unknown_capability": capability, "known": [f"{name[:-1]}.{name[-1]}" for name in names]}
         config.set_compute_capability(value, index)
-    return compute_capabilities
+    return None
 
 
-def _timing_cache(config: Any, path: str | None) -> Any:
-    """The builder's measurements of earlier builds; None where the builder keeps none."""
-    if path is None or not hasattr(config, "create_timing_cache"):
-        return None
-    stored = Path(path).read_bytes() if Path(path).exists() else b""
-    cache = config.create_timing_cache(stored) or config.create_timing_cache(b"")
-    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        return None
-    return cache
-
-
-def _pin_dynamic_inputs(builder: Any, config: Any, network: Any) -> None:
-    """One optimization profile with 1 for every dimension that is left open."""
-    profile = builder.create_optimization_profile()
-    dynamic = False
+def _add_profile(builder: Any, config: Any, network: Any, input_shape: Sequence[int]) -> list[str] | None:
+    """Fixes open input dimensions by the job's input shape, as a profile; what stops it, if anything."""
+    profile, needed = builder.create_optimization_profile(), False
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
-        if -1 in tuple(tensor.shape):
-            shape = tuple(1 if side == -1 else side for side in tensor.shape)
-            profile.set_shape(tensor.name, shape, shape, shape)
-            dynamic = True
-    if dynamic:
+        shape = tuple(tensor.shape)
+        if -1 not in shape:
+            continue
+        needed = True
+        if len(shape) != len(input_shape):
+            return ["", tensor.name, f"the input has open dimensions {list(shape)}; fix them when exporting"]
+        fixed = tuple(given if side == -1 else side for side, given in zip(shape, input_shape, strict=True))
+        profile.set_shape(tensor.name, fixed, fixed, fixed)
+    if needed:
         config.add_optimization_profile(profile)
+    return None
+
+
+def _load_timing_cache(trt: Any, config: Any, path: Path) -> tuple[Any, str]:
+    """The builder's measurements of earlier builds, to go on with, and what the card says of them."""
+    if trt.__name__ == "tensorrt_rtx":
+        return None, "none: TensorRT-RTX tunes its kernels on the GPU that runs the engine"
+    stored = path.read_bytes() if path.exists() else b""
+    for content, words in ((stored, "reused"), (b"", "new")):
+        cache = config.create_timing_cache(content) if content or words == "new" else None
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache, words
+    return None, "none: the builder refused it"
+
+
+def _write(path: Path, content: memoryview) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _card(trt: Any, network: Any, config: Any, seconds: float, engine: Path) -> dict[str, Any]:
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    kinds = Counter(layer.type.name for layer in layers)
+    return {
+        "module": trt.__name__,
+        "version": trt.__version__,
+        "compute_capabilities": _gpus(config),
+        "inputs": [_tensor(network.get_input(index)) for index in range(network.num_inputs)],
+        "outputs": [_tensor(network.get_output(index)) for index in range(network.num_outputs)],
+        "layers": dict(kinds.most_common()),
+        "precisions": _precisions(layers),
+        "quantize_layers": kinds["QUANTIZE"],
+        "dequantize_layers": kinds["DEQUANTIZE"],
+        "plugins": sum(count for kind, count in kinds.items() if kind.startswith("PLUGIN")),
+        "build_seconds": round(seconds, 2),
+        "size_bytes": engine.stat().st_size,
+    }
+
+
+def _gpus(config: Any) -> list[str]:
+    count = getattr(config, "num_compute_capabilities", 0)
+    names = [config.get_compute_capability(index).name.removeprefix("SM") for index in range(count)]
+    return [f"{name[:-1]}.{name[-1]}" if name.isdigit() else name.lower() for name in names] or ["default"]
 
 
 def _tensor(tensor: Any) -> dict[str, Any]:
     return {"name": tensor.name, "shape": list(tensor.shape), "type": tensor.dtype.name}
 
 
-def _precisions(trt: Any, layers: list[Any]) -> dict[str, int]:
-    """Weighted layers by the type they are fed with: INT8 behind a DequantizeLinear, else their tensor's own type."""
+def _precisions(layers: list[Any]) -> dict[str, int]:
+    """Layers with weights by the type they are fed with: INT8 behind a DequantizeLinear, else their tensor's own."""
     producers = {layer.get_output(index).name: layer for layer in layers for index in range(layer.num_outputs)}
     counts: Counter[str] = Counter()
     for layer in layers:
         if layer.type.name in _WEIGHTED and _has_weights(layer, producers):
             source = producers.get(layer.get_input(0).name)
-            quantized = source is not None and source.type == trt.LayerType.DEQUANTIZE
+            quantized = source is not None and source.type.name == "DEQUANTIZE"
             counts["INT8" if quantized else layer.get_input(0).dtype.name] += 1
     return dict(counts)
 
 
 def _has_weights(layer: Any, producers: dict[str, Any]) -> bool:
+    """Whether the second operand is constant; a convolution whose weights are no operand at all has them inside."""
     if layer.num_inputs < 2:
         return True
     source = producers.get(layer.get_input(1).name)
-    while source is not None and source.type.name in ("DEQUANTIZE", "QUANTIZE", "SHUFFLE", "CAST"):
+    while source is not None and source.type.name in _TRANSPARENT:
         source = producers.get(source.get_input(0).name)
     return source is not None and source.type.name == "CONSTANT"
 
