@@ -1,6 +1,8 @@
 import shutil
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from components.core.contracts.job import Runtime
@@ -74,3 +76,36 @@ def test_a_cpu_without_half_arithmetic_is_told_so(surgered, tmp_path, monkeypatc
         assert "computes in FP32" in openvino.reason
     assert variants[Runtime.ONNXRUNTIME].status is Status.SKIPPED
     assert variants[Runtime.TENSORRT_RTX].file == "fp16-tensorrt-rtx/model.onnx"
+
+
+def test_no_value_of_the_tail_passes_through_fp16(surgered, tmp_path):
+    """Only the border is cast: a coordinate rounded to 11 bits would move a box."""
+    _, _, folder = surgered
+    convert_to_half(folder / "model.onnx", tmp_path / "half.onnx")
+    before, after = (onnx.load(path).graph for path in (folder / "model.onnx", tmp_path / "half.onnx"))
+    casts = [node for node in after.node if node.op_type == "Cast"]
+    assert len(casts) - sum(node.op_type == "Cast" for node in before.node) < 40
+    producers = {name: node for node in after.node for name in node.output}
+    for node in after.node:
+        if node.op_type == "NonMaxSuppression":
+            source = producers[node.input[0]]
+            while source.op_type in ("Unsqueeze", "Cast", "Concat"):
+                source = producers[source.input[0]]
+            assert source.op_type != "Conv"
+
+
+def test_a_layer_with_weights_beyond_fp16_stays_in_fp32(tmp_path):
+    node, tensor = onnx.helper.make_node, onnx.helper.make_tensor
+    value = onnx.helper.make_tensor_value_info
+    nodes = [node("MatMul", ["x", "small"], ["y"], name="a"), node("MatMul", ["y", "large"], ["z"], name="b")]
+    weights = [tensor("small", 1, [2, 2], [1.0] * 4), tensor("large", 1, [2, 2], [1e5] * 4)]
+    graph = onnx.helper.make_graph(nodes, "g", [value("x", 1, [1, 2])], [value("z", 1, [1, 2])], initializer=weights)
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8),
+        tmp_path / "m.onnx",
+    )
+    facts = convert_to_half(tmp_path / "m.onnx", tmp_path / "half.onnx")
+    assert facts["kept_for_range"] == ["b"]
+    session = onnxruntime.InferenceSession(str(tmp_path / "half.onnx"), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": np.ones((1, 2), np.float32)})
+    np.testing.assert_allclose(found, [[4e5, 4e5]])
