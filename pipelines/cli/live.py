@@ -116,20 +116,26 @@ def _progress(step: StepState, now: float) -> RenderableType:
     return line
 
 
-def board_table(board: Mapping[str, Any]) -> Table:
-    """The leaderboard, fastest first; `board` is the Leaderboard as JSON data."""
+def board_table(board: Mapping[str, Any]) -> RenderableType:
+    """The leaderboard, fastest first, then the rows without numbers and their reasons.
+
+    Args:
+        board: the Leaderboard as JSON data.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold dim")
     metric = board.get("goal", {}).get("metric", "accuracy")
     for title, right in [("", 0), ("candidate", 0), ("p50", 1), ("speed-up", 1), (metric, 1), ("drop", 1), ("size", 1)]:
         table.add_column(title, justify="right" if right else "left", no_wrap=True)
-    table.add_column("reason", overflow="fold")
-    for row in sorted(board.get("candidates", []), key=_latency):
+    rows = board.get("candidates", [])
+    timed = [row for row in rows if row.get("latency_ms")]
+    for row in sorted(timed, key=lambda row: float(row["latency_ms"]["p50"])):
         table.add_row(*_candidate_row(row, board))
-    return table
-
-
-def _latency(row: Mapping[str, Any]) -> float:
-    return float(row["latency_ms"]["p50"]) if row.get("latency_ms") else float("inf")
+    reasons = [
+        Text(f"   {row['id']}: {row['status']}: {row.get('reason') or 'no reason given'}", style="dim")
+        for row in rows
+        if not row.get("latency_ms")
+    ]
+    return Group(table, *reasons)
 
 
 def _candidate_row(row: Mapping[str, Any], board: Mapping[str, Any]) -> list[RenderableType]:
@@ -139,16 +145,15 @@ def _candidate_row(row: Mapping[str, Any], board: Mapping[str, Any]) -> list[Ren
     elif row["id"] == board.get("baseline"):
         mark, style = "=", "bold"
     else:
-        mark, style = ("✓", "green") if row.get("meets_goal") else ("", "" if latency else "dim")
+        mark, style = ("✓", "green") if row.get("meets_goal") else ("", "")
     size = row.get("size_bytes")
     cells = [
         mark,
         row["id"],
-        f"{latency['p50']:.1f} ms" if latency else str(row["status"]),
+        f"{latency['p50']:.1f} ms" if latency else "",
         f"{speedup['ratio']:.2f}x [{speedup['ci_low']:.2f}, {speedup['ci_high']:.2f}]" if speedup else "",
         f"{accuracy['value']:.3f}" if accuracy else "",
         f"{accuracy['drop']:+.3f}" if accuracy else "",
         f"{size / 1e6:.1f} MB" if size is not None else "",
-        "" if latency else row.get("reason", ""),
     ]
     return [Text(cell, style=style) for cell in cells]

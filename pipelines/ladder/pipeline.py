@@ -7,6 +7,7 @@ model; a rung that trains a new one makes a bundle of it first and calls `compre
 from typing import NamedTuple
 
 from kfp import dsl
+from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components.benchmark.component import benchmark
 from components.core.contracts.job import Rung
@@ -19,15 +20,52 @@ from pipelines.compress.pipeline import compress
 from pipelines.ladder.prepare import destination, keep, prepare
 
 
+class Result(NamedTuple):
+    """Outputs of the ladder."""
+
+    board: str
+    report_uri: str
+    published_uri: str
+
+
 class _Run(NamedTuple):
     """What every rung needs."""
 
-    job: dsl.PipelineChannel
-    recipe: dsl.PipelineChannel
-    bundle_uri: dsl.PipelineChannel
-    baseline_uri: dsl.PipelineChannel
-    code_version: dsl.PipelineChannel
-    run_id: dsl.PipelineChannel
+    job: PipelineChannel
+    recipe: PipelineChannel
+    bundle_uri: PipelineChannel
+    baseline_uri: PipelineChannel
+    code_version: PipelineChannel
+    run_id: PipelineChannel
+
+
+def _climb(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineChannel:
+    decision = decide(board=board, job=run.job, rung=str(rung), code_version=run.code_version)
+    decision.set_caching_options(enable_caching=False)  # quick, and its event tells the live view where the run is
+    with dsl.If(decision.output == "climb", name=f"climb-{rung}"):
+        climbed = compress(
+            job=run.job,
+            recipe=run.recipe,
+            bundle_uri=run.bundle_uri,
+            baseline_uri=run.baseline_uri,
+            technique=str(rung),
+            rung=str(rung),
+            board=board,
+            code_version=run.code_version,
+            run_id=run.run_id,
+        )
+    with dsl.Else(name=f"skip-{rung}"):
+        passed_on = keep(value=board)
+    return dsl.OneOf(climbed.output, passed_on.output)
+
+
+def _publish(run: _Run, board: PipelineChannel, report_uri: PipelineChannel) -> PipelineChannel:
+    where = destination(board=board, job=run.job)
+    with dsl.If(where.output == "publish", name="publish"):
+        published = publish(job=run.job, board=board, report_uri=report_uri, code_version=run.code_version)
+    with dsl.Else(name="keep-to-oneself"):
+        nothing = keep(value="")
+    return dsl.OneOf(published.outputs["Output"], nothing.output)
 
 
 @dsl.pipeline(  # type: ignore[untyped-decorator]
@@ -35,7 +73,7 @@ class _Run(NamedTuple):
 )
 def ladder(
     job: str, mode: str = "", rungs: str = "", command: str = "", code_version: str = "", run_id: str = ""
-) -> NamedTuple("Result", [("board", str), ("report_uri", str), ("published_uri", str)]):  # type: ignore[valid-type]
+) -> Result:
     """Makes a trained model fast enough to ship.
 
     Args:
@@ -85,33 +123,4 @@ def ladder(
         code_version=run.code_version,
     )
     published = _publish(run, final.outputs["Output"], reported.outputs["Output"])
-    return (final.outputs["Output"], reported.outputs["Output"], published)
-
-
-def _climb(run: _Run, rung: Rung, board: dsl.PipelineChannel) -> dsl.PipelineChannel:
-    decision = decide(board=board, job=run.job, rung=str(rung), code_version=run.code_version)
-    decision.set_caching_options(enable_caching=False)  # quick, and its event tells the live view where the run is
-    with dsl.If(decision.output == "climb", name=f"climb-{rung}"):
-        climbed = compress(
-            job=run.job,
-            recipe=run.recipe,
-            bundle_uri=run.bundle_uri,
-            baseline_uri=run.baseline_uri,
-            technique=str(rung),
-            rung=str(rung),
-            board=board,
-            code_version=run.code_version,
-            run_id=run.run_id,
-        )
-    with dsl.Else(name=f"skip-{rung}"):
-        passed_on = keep(value=board)
-    return dsl.OneOf(climbed.output, passed_on.output)
-
-
-def _publish(run: _Run, board: dsl.PipelineChannel, report_uri: dsl.PipelineChannel) -> dsl.PipelineChannel:
-    where = destination(board=board, job=run.job)
-    with dsl.If(where.output == "publish", name="publish"):
-        published = publish(job=run.job, board=board, report_uri=report_uri, code_version=run.code_version)
-    with dsl.Else(name="keep-to-oneself"):
-        nothing = keep(value="")
-    return dsl.OneOf(published.outputs["Output"], nothing.output)
+    return Result(board=final.outputs["Output"], report_uri=reported.outputs["Output"], published_uri=published)
