@@ -61,7 +61,8 @@ def per_second(value: float, digits: int = 3) -> str:
 
 def fraction(value: float, digits: int = 3) -> str:
     """An accuracy between 0 and 1 with that many decimals: ``0.421``."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else str(value)
+    # Adding 0.0 turns the -0.0 that a loss of -0.0001 rounds to into 0.0.
+    return f"{round(value, digits) + 0.0:.{digits}f}" if math.isfinite(value) else str(value)
 
 
 def size(value: float, digits: int = 3) -> str:
@@ -87,6 +88,11 @@ def rounded(value: float, form: Form, *, up: bool) -> str:
     # The small allowance keeps 3.11 at 3.11 although 3.11 / 0.01 is 310.99999999999994.
     steps = math.ceil(value / step - 1e-6) if up else math.floor(value / step + 1e-6)
     return form(steps * step, 3)
+
+
+def as_limit(value: float, form: Form) -> str:
+    """A limit that a person set, without the zeros of a measurement: ``2x``, ``20 ms``, ``16.8 MB``."""
+    return re.sub(r"\.(?=\D|$)", "", re.sub(r"(\.\d*?)0+(?=\D|$)", r"\1", form(value, 3)))
 
 
 def plain(text: object) -> str:

@@ -49,6 +49,18 @@ def test_a_rounded_size_is_met_by_the_file_itself(value):
     assert value <= parse_quantity(formats.rounded(value, formats.size, up=True), BYTES, "") * (1 + 1e-8)
 
 
+def test_a_limit_reads_as_a_person_sets_it():
+    texts = [formats.as_limit(2, formats.times), formats.as_limit(2.5, formats.times)]
+    texts += [formats.as_limit(20, formats.milliseconds), formats.as_limit(2**24, formats.size)]
+    assert texts == ["2x", "2.5x", "20 ms", "16.8 MB"]
+
+
+def test_a_fraction_has_no_negative_zero():
+    assert [formats.fraction(value) for value in (-0.0002, 0.0196, -0.004, math.nan)] == [
+        "0.000", "0.020", "-0.004", "nan",
+    ]  # fmt: skip
+
+
 def test_plain_is_one_printable_line():
     assert formats.plain("a\nb\t c\x00\u202e d\u2028e") == "a b c d e"
     assert formats.plain("Bäume 木") == "Bäume 木"

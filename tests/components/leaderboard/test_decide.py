@@ -4,6 +4,7 @@ import pytest
 from leaderboard_rows import baseline, board, job, row, yardstick
 
 from components.core.contracts.job import Rung
+from components.core.contracts.leaderboard import Latency
 from components.core.errors import StepError
 from components.leaderboard.decide import should_climb
 
@@ -38,6 +39,8 @@ def test_takes_the_rung_as_text_too():
 def test_an_unstable_row_counts_and_a_nan_does_not():
     assert not should_climb(board(baseline(), row("int8", 22.0, stable=False)), Rung.FP16, job())
     assert should_climb(board(baseline(), row("int8", 22.0, math.nan)), Rung.FP16, job())
+    impossible = row("int8", 22.0, latency_ms=Latency(p50=0, p90=0, p99=0))
+    assert should_climb(board(baseline(), impossible), Rung.FP16, job())
 
 
 def test_a_board_without_its_baseline_is_refused():

@@ -53,6 +53,18 @@ def test_equally_accurate_near_ties_go_to_the_smaller_file():
     assert done(baseline(), row("a", 22.0, size=9_000_000), row("b", 22.5, size=3_000_000)).winner == "b"
 
 
+def test_a_row_between_the_fastest_and_a_near_tie_is_a_near_tie_too():
+    """`wide` reaches into the fastest one's interval; `between` does not, but beats `wide` in latency and accuracy."""
+    rows = row("fastest", 20.0, 0.405, width=0.01), row("wide", 26.0, 0.41, width=0.35), row("between", 23.0, 0.419)
+    goal = Goal(min_speedup="1.2x", max_accuracy_drop=0.02)
+    assert done(baseline(), *rows, goal=goal).winner == "between"
+
+
+def test_between_equals_the_id_decides_and_not_the_order():
+    twins = row("a", 22.0), row("b", 22.0)
+    assert done(baseline(), *twins).winner == done(baseline(), *reversed(twins)).winner == "a"
+
+
 def test_a_clear_lead_is_no_near_tie():
     final = done(baseline(), row("int8-fast", 15.0, 0.405), row("fp16", 22.5, 0.421))
     assert final.winner == "int8-fast"
