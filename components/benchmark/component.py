@@ -1,0 +1,57 @@
+"""KFP definition of `benchmark`."""
+
+from kfp import dsl
+
+from components.core.images import TORCH_IMAGE
+
+
+@dsl.component(base_image=TORCH_IMAGE, install_kfp_package=False)  # type: ignore[untyped-decorator]
+def benchmark(
+    job: str,
+    bundle_uri: str,
+    exported_uri: str,
+    models_uri: str,
+    rung: str,
+    board: str,
+    code_version: str,  # noqa: ARG001
+    run_id: str,  # noqa: ARG001
+    measured: dsl.Output[dsl.Artifact],
+) -> str:
+    """Measures candidates side by side with the baseline and adds their rows to the board.
+
+    Args:
+        job: the Job as JSON.
+        bundle_uri: folder that `fetch` made, with the test split.
+        exported_uri: folder that `export` made of the user's own model: the baseline.
+        models_uri: folder with the candidates of the rung; empty for the rung `baseline`.
+        rung: `baseline`, or the rung that made the candidates.
+        board: the Leaderboard so far as JSON; empty for the rung `baseline`.
+        code_version: version of hasten's code; part of the cache key.
+        run_id: differs from run to run, so that nothing measured is reused.
+        measured: folder with `measurement.json`, `detections/` and `logs/`.
+
+    Returns:
+        The Leaderboard with the new rows, as JSON.
+    """
+    from pathlib import Path
+
+    from components.benchmark.run import run_benchmark
+    from components.core.contracts.job import Job
+    from components.core.contracts.leaderboard import Leaderboard
+    from components.core.stepping import step
+    from components.core.storage import materialize
+
+    with step("benchmark", rung=rung):
+        extended = run_benchmark(
+            Job.model_validate_json(job),
+            materialize(bundle_uri),
+            materialize(exported_uri),
+            materialize(models_uri) if models_uri else None,
+            rung,
+            Leaderboard.model_validate_json(board) if board else None,
+            Path(measured.path),
+            exported_uri=exported_uri,
+            models_uri=models_uri or None,
+            out_uri=str(measured.uri),
+        )
+    return str(extended.model_dump_json())

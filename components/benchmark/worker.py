@@ -1,0 +1,213 @@
+"""One candidate in a process of its own: loads it, runs it when told, reports times and detections.
+
+``python -m components.benchmark.worker``: a JSON object a line on standard input, answers on standard output. Between
+commands it is blocked on its input and uses no processor. Commands:
+
+``load``      {variant, folder, job, bundle, threads, height, width, annotations, images}
+``warmup``    {seconds}: calls until they stop getting faster
+``round``     {seconds}: timed calls
+``accuracy``  {path}: detections of every image, written there; ``progress`` lines show that it is alive
+``quit``
+
+An answer is ``{"ok": {...}}`` or ``{"error": reason, "kind": "user" | "step" | "internal"}``.
+"""
+
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from components.core.contracts.job import Job
+from components.core.contracts.variant import Variant
+from components.core.errors import StepError, UserError
+from components.core.runtimes.interface import Session, load_session
+from components.core.tasks.detection import (
+    Detections,
+    DetectionSplit,
+    Image,
+    fit,
+    read_split,
+    unfit,
+    write_detections,
+)
+
+MIN_CALLS = 3
+"""Calls of a round at least, however slow they are."""
+PRELOADED_IMAGES, PRELOADED_BYTES = 16, 64 * 2**20
+"""Decoded images that a round rotates through, at most; at least one."""
+_WARM = 0.97
+"""Warm when a window of calls takes more than this share of the best window before it."""
+_ALIVE_SECONDS = 1.0
+
+
+class Worker:
+    """The candidate, once loaded, and the images it is timed on."""
+
+    def __init__(self, answer: Callable[[dict[str, Any]], None]) -> None:
+        self._answer = answer
+        self._session: Session | None = None
+        self._split: DetectionSplit | None = None
+        self._size = (0, 0)
+        self._images: list[Image] = []
+        self._next_image = 0
+
+    def load(
+        self,
+        variant: dict[str, Any],
+        folder: str,
+        job: dict[str, Any] | None,
+        bundle: str | None,
+        threads: int,
+        height: int,
+        width: int,
+        annotations: str,
+        images: str,
+    ) -> dict[str, Any]:
+        """Loads the model and decodes the images of the rounds."""
+        started = time.perf_counter()
+        self._size = (height, width)
+        self._split = read_split(Path(annotations), Path(images))
+        self._images = _preload(self._split)
+        self._session = load_session(
+            Variant.model_validate(variant),
+            Path(folder),
+            Job.model_validate(job) if job else None,
+            Path(bundle) if bundle else None,
+            threads,
+        )
+        return {"seconds": time.perf_counter() - started, "affinity": _affinity(), "timed_images": len(self._images)}
+
+    def warmup(self, seconds: float) -> dict[str, Any]:
+        """Calls in windows of three until a window is no faster than the best before it, or the time is up."""
+        deadline = time.perf_counter() + seconds
+        best, calls = float("inf"), 0
+        while True:
+            window = float(np.median([self._timed_call()[0] for _ in range(MIN_CALLS)]))
+            calls += MIN_CALLS
+            if window > _WARM * best or time.perf_counter() > deadline:
+                break
+            best = window
+        gc.collect()
+        return {"calls": calls, "end_to_end_ms": window}
+
+    def round(self, seconds: float) -> dict[str, Any]:
+        """Times calls for that long, after one untimed call that wakes threads and caches up."""
+        self._timed_call()
+        deadline = time.perf_counter() + seconds
+        times: list[tuple[float, float]] = []
+        while len(times) < MIN_CALLS or time.perf_counter() < deadline:
+            times.append(self._timed_call())
+        end_to_end, model = zip(*times, strict=True)
+        return {"end_to_end_ms": end_to_end, "model_ms": model}
+
+    def accuracy(self, path: str) -> dict[str, Any]:
+        """Detections of every image of the split, one after the other."""
+        assert self._split is not None
+        found: dict[str, Detections] = {}
+        told = time.monotonic()
+        for image in self._split.images:
+            found[image.file_name] = self._detect(image.load())[0]
+            if time.monotonic() - told > _ALIVE_SECONDS:
+                told = time.monotonic()
+                self._answer({"progress": [len(found), len(self._split.images)]})
+        write_detections(Path(path), found)
+        return {"images": len(found), "peak_rss_bytes": peak_rss_bytes()}
+
+    def _timed_call(self) -> tuple[float, float]:
+        """Milliseconds of one call: end to end, and in the model."""
+        image = self._images[self._next_image % len(self._images)]
+        self._next_image += 1
+        started = time.perf_counter()
+        _, model = self._detect(image)
+        return 1e3 * (time.perf_counter() - started), 1e3 * model
+
+    def _detect(self, image: Image) -> tuple[Detections, float]:
+        """Decoded image in, boxes in image pixels out; with the seconds that the model itself took."""
+        if self._session is None:
+            raise StepError("nothing was loaded")
+        batch, scale = fit(image, *self._size)
+        started = time.perf_counter()
+        found = self._session.run(batch)
+        model = time.perf_counter() - started
+        return found._replace(boxes=unfit(found.boxes, scale)), model
+
+
+def _preload(split: DetectionSplit) -> list[Image]:
+    images: list[Image] = []
+    for image in split.images[:PRELOADED_IMAGES]:
+        images.append(image.load())
+        if sum(one.nbytes for one in images) > PRELOADED_BYTES:
+            break
+    return images
+
+
+def peak_rss_bytes() -> int:
+    """Peak resident memory of this process.
+
+    `VmHWM` and not `ru_maxrss`: Linux carries the latter over from the process that started this one.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _affinity() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def _claim_stdout() -> TextIO:
+    """The real standard output, for answers only; whatever else prints there goes to standard error."""
+    private = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return private
+
+
+def main() -> None:
+    """Answers commands until `quit` or the end of standard input."""
+    out = _claim_stdout()
+
+    def answer(message: dict[str, Any]) -> None:
+        out.write(json.dumps(message) + "\n")
+        out.flush()
+
+    worker = Worker(answer)
+    commands: dict[str, Callable[..., dict[str, Any]]] = {
+        "load": worker.load,
+        "warmup": worker.warmup,
+        "round": worker.round,
+        "accuracy": worker.accuracy,
+    }
+    for line in sys.stdin:
+        fields = json.loads(line)
+        command = fields.pop("command")
+        if command == "quit":
+            break
+        try:
+            answer({"ok": commands[command](**fields)})
+        except UserError as error:
+            answer({"error": str(error), "kind": "user"})
+        except StepError as error:
+            answer({"error": str(error), "kind": "step"})
+        except Exception as error:
+            text = " ".join(str(error).split())
+            answer({"error": f"{type(error).__name__}: {text}", "kind": "internal"})
+    # Runtimes can hang or crash while they are torn down, which says nothing about the candidate.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
