@@ -125,14 +125,19 @@ def scratch(parent: Path) -> Iterator[Path]:
     scratch folder next to it removes such orphans first.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    for orphan in parent.glob(".hasten-*.partial"):
-        _remove_if_dead(orphan)
+    remove_orphans(parent)
     folder, lock = _locked_folder(parent)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def remove_orphans(parent: Path) -> None:
+    """Removes the scratch folders in `parent` whose process is dead."""
+    for orphan in parent.glob(".hasten-*.partial"):
+        _remove_if_dead(orphan)
 
 
 @contextmanager

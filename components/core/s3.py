@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -83,21 +83,10 @@ class S3:
 
     @cached_property
     def client(self) -> "S3Client":
-        """The boto3 client; made on first use, because importing boto3 takes a while."""
-        import boto3
-        from botocore.config import Config
-
-        config = Config(
-            connect_timeout=5,
-            read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 4},
-            max_pool_connections=2 * PARALLEL_DOWNLOADS,
-            s3={"addressing_style": "path"},
-        )
-        session = boto3.Session()
-        region = self.region or session.region_name or "us-east-1"
+        """The boto3 client, made on first use."""
+        settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
         try:
-            return session.client("s3", endpoint_url=self.endpoint, region_name=region, config=config)
+            return _client(self.endpoint, self.region, settings, os.getpid())
         except ValueError as error:  # what boto3 raises for a URL without a host
             raise UserError(
                 f"the S3 endpoint {shortened(self.shown_endpoint)} is no URL; write http(s)://host:port"
@@ -222,12 +211,39 @@ class S3:
             yield
         except passing:
             raise
-        except (BotoCoreError, ClientError, Boto3Error) as error:
+        except Boto3Error as error:
+            # A transfer of many parts hides what failed in it.
+            raise UserError(explain(error.__cause__ or error.__context__ or error, uri, self.shown_endpoint)) from error
+        except (BotoCoreError, ClientError) as error:
             raise UserError(explain(error, uri, self.shown_endpoint)) from error
         except UserError as error:
             if uri in str(error):
                 raise
             raise UserError(f"{shortened_uri(uri)}: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _client(
+    endpoint: str | None,
+    region: str | None,
+    settings: tuple[tuple[str, str], ...],  # noqa: ARG001  (other credentials, another client)
+    process: int,  # noqa: ARG001  (a forked process must not use its parent's connections)
+) -> "S3Client":
+    """A client; making one costs a tenth of a second, and threads may share it."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=5,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        max_pool_connections=2 * PARALLEL_DOWNLOADS,
+        s3={"addressing_style": "path"},
+    )
+    session = boto3.Session()
+    return session.client(
+        "s3", endpoint_url=endpoint, region_name=region or session.region_name or "us-east-1", config=config
+    )
 
 
 def _holds(path: Path, size: int) -> bool:
@@ -251,7 +267,7 @@ def public_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def explain(error: Exception, uri: str, endpoint: str) -> str:
+def explain(error: BaseException, uri: str, endpoint: str) -> str:
     """One line: the URI, what is wrong with the access to it, what to do. Never a key, secret or token."""
     name = type(error).__name__
     response = getattr(error, "response", None)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import botocore.exceptions
 import pytest
-from fixtures.seaweedfs import S3Server
 
 from components.core import s3 as s3_module
 from components.core.errors import UserError
 from components.core.s3 import S3, S3Location, explain, is_conflict, parse_s3, public_url
 from components.core.storage import materialize
+from fixtures.seaweedfs import S3Server
 
 BIG = bytes(range(256)) * 40_000  # 10 MB: more than one part of the server's
 

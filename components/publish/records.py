@@ -1,0 +1,64 @@
+"""What a publisher writes and a deployment reads: the manifest of a version and the pointer to the one in use."""
+
+from typing import Any
+
+from pydantic import Field
+
+from components.core.contracts.base import Contract
+from components.core.contracts.job import Runtime, Task
+
+MANIFEST = "manifest.json"
+PRODUCTION = "production.json"
+VERSIONS = "versions"
+
+
+class PublishedFile(Contract):
+    """One file of a version."""
+
+    path: str = Field(description="relative to the version's folder")
+    sha256: str
+    size_bytes: int
+
+
+class VersionManifest(Contract):
+    """Everything that belongs to a version; written last, and never changed."""
+
+    format: int = 1
+    name: str
+    version: str = Field(description="first 16 digits of `content_sha256`; name of the version's folder")
+    content_sha256: str = Field(description="over what is served: model files, serving configuration, labels, options")
+    task: Task
+    runtime: Runtime
+    techniques: list[str]
+    labels: dict[int, str] = Field(description="label id -> class name")
+    options: dict[str, Any] = Field(description="settings that the runtime needs")
+    model: str = Field(description="path of the model file")
+    model_card: str = Field(description="path of the model card")
+    report: str = Field(description="path of the folder with the report of the run that published the version")
+    files: list[PublishedFile] = Field(description="every file of the version but this one")
+
+
+class Release(Contract):
+    """A version that is or was in production."""
+
+    version: str
+    manifest_sha256: str
+
+
+class Production(Contract):
+    """The pointer `production.json`: one small object that is only ever replaced as a whole."""
+
+    version: str
+    manifest_sha256: str = Field(description="of the version's manifest.json, which has the hash of every file")
+    previous: str | None = Field(description="the version that was in production before")
+    history: list[Release] = Field(description="all releases before this one, newest first")
+
+    def after(self, release: Release) -> "Production":
+        """The pointer that follows this one."""
+        current = Release(version=self.version, manifest_sha256=self.manifest_sha256)
+        return Production(
+            version=release.version,
+            manifest_sha256=release.manifest_sha256,
+            previous=self.version,
+            history=[current, *self.history],
+        )

@@ -1,0 +1,73 @@
+"""Publishes the winner: a version folder named after its content, then the pointer to it."""
+
+import hashlib
+from pathlib import Path
+
+from components.core.contracts.job import Job
+from components.core.contracts.leaderboard import Leaderboard
+from components.core.errors import StepError
+from components.core.stepping import progress
+from components.publish.pointer import point_to
+from components.publish.records import MANIFEST, VERSIONS, Release, VersionManifest
+from components.publish.store import Store, open_store
+from components.publish.version import Version, make_version
+
+
+def run_publish(job: Job, board: Leaderboard, report: Path) -> str:
+    """Stores the winner as a version and makes it the one in production.
+
+    Nothing is visible before it is whole: the version's manifest is written after its files, the pointer after the
+    manifest. A second call with the same winner changes nothing.
+
+    Args:
+        job: says where to publish; its name is the name of the model there.
+        board: the final board.
+        report: folder of the report.
+
+    Returns:
+        URI of the version's folder; empty, with the reason said through `progress`, if the job publishes nowhere or
+        nothing won.
+
+    Raises:
+        UserError: the place cannot be reached or written.
+        StepError: the model file is not the one that was measured, or the place cannot keep a pointer safe.
+    """
+    if job.publish is None:
+        progress("nothing is published: the job names no place (publish.to)")
+        return ""
+    if board.winner is None:
+        progress(f"nothing is published: no candidate won ({board.why})")
+        return ""
+    store = open_store(job.publish, job.name)
+    store.check()
+    version = make_version(job, board, board.row(board.winner), report)
+    progress(f"publishing version {version.manifest.version}")
+    release = _store(store, version)
+    production = point_to(store, release)
+    progress(f"in production: {production.version}, before it {production.previous or 'nothing'}")
+    return f"{store.uri}/{VERSIONS}/{release.version}"
+
+
+def check_destination(job: Job) -> None:
+    """Refuses a place that cannot be published to, before any work; does nothing for a job that publishes nowhere.
+
+    Raises:
+        UserError: it cannot be reached, or the folder cannot be written. Write access to S3 is not tried.
+    """
+    if job.publish is not None:
+        open_store(job.publish, job.name).check()
+
+
+def _store(store: Store, version: Version) -> Release:
+    """Adds the version if it is not there; the release is about the manifest that is there in the end."""
+    name = version.manifest.version
+    store.add_version(name, version.files, version.manifest_json)
+    stored = store.read(f"{VERSIONS}/{name}/{MANIFEST}")
+    if stored is None:
+        raise StepError(f"{store.uri}/{VERSIONS}/{name} was removed while it was published; run again")
+    there = VersionManifest.model_validate_json(stored.content)
+    if there.content_sha256 != version.manifest.content_sha256:
+        raise StepError(
+            f"{store.uri}/{VERSIONS}/{name} holds other content than its name says; find out who changed it"
+        )
+    return Release(version=name, manifest_sha256=hashlib.sha256(stored.content).hexdigest())
