@@ -54,4 +54,5 @@ class Manifest(Contract):
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json`; written last, so that a folder with a manifest is whole."""
+        folder.mkdir(parents=True, exist_ok=True)  # nothing else is in it when no variant has a file
         (folder / MANIFEST).write_text(self.model_dump_json(indent=2))
