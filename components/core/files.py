@@ -18,7 +18,7 @@ from components.core.formats import size as size_text
 MAX_NAME_BYTES = 255
 """Longest file name that the usual file systems take."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 def sha256_file(path: Path) -> str:
@@ -148,6 +148,8 @@ def staging(target: Path, *, replace: bool) -> Iterator[Path]:
         target: the folder that shall appear.
         replace: what to do when `target` is there already and not empty: replace it, or keep it and drop the new one.
     """
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target))
     with scratch(target.parent) as work:
         folder = work / "content"
         folder.mkdir()

@@ -97,6 +97,15 @@ def test_the_same_job_gives_the_same_bundle_and_replaces_the_old_one(job: Job, o
     assert [path.name for path in out.parent.iterdir()] == ["bundle"]
 
 
+@pytest.mark.parametrize("name", ["file", "file/bundle"])
+def test_an_output_that_is_a_file(job: Job, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(UserError, match=f"{tmp_path}/file.*; give a folder that can be read and written"):
+        run_fetch(job, tmp_path / name)
+    assert (tmp_path / "file").read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "source"}
+
+
 def test_file_uris(source: Path, out: Path) -> None:
     run_fetch(make_job(source.as_uri()), out)
     assert files_below(out) == BUNDLE
