@@ -15,9 +15,9 @@ from components.export.canonical_faster_rcnn import CandidateCounts, CanonicalFa
 
 TOLERANCE = 0.002
 """Drop of mAP50 and of mAP (absolute, 0..1) that counts as none."""
-STEPS = ((600, 500), (400, 300), (300, 200), (200, 150), (150, 100))
+STEPS = ((500, 400), (300, 200), (150, 100))
 """(boxes a level, proposals) that are tried."""
-MAX_IMAGES = 36
+MAX_IMAGES = 24
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Rung 1: post-training INT8 quantization of every model that surgery handed on, each as its runtime wants it."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from components.core.precision import has_int8_dot_product, has_native_bfloat16
 from components.core.stepping import progress
 from components.int8.calibration import CalibrationSet, read_calibration_set
 
+_ENGINES = (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
 Quantizer = Callable[[Path, Path, CalibrationSet], dict[str, Any]]
 
 
@@ -32,11 +34,23 @@ def run_int8(job: Job, surgered: Path, bundle: Path, out: Path) -> Manifest:
     variants: list[Variant] = []
     for done, given in enumerate(source.variants):
         progress(f"quantizing {given.id}", done, len(source.variants))
+        if given.runtime is job.target.runtimes[0] and given.runtime not in _ENGINES:
+            variants.append(_keep(given, surgered, out))
         variants.extend(_quantize(given, surgered, out, calibration))
     write_json_atomic(out / "int8_card.json", {"calibration": calibration.card()})
     manifest = source.model_copy(update={"variants": variants})
     manifest.write(out)
     return manifest
+
+
+def _keep(given: Variant, surgered: Path, out: Path) -> Variant:
+    """The FP32 model beside its INT8 form: what the re-expression alone gives is a row of its own."""
+    if given.status is not Status.OK or given.file is None:
+        return given
+    file = f"{given.id}/{Path(given.file).name}"
+    (out / given.id).mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(surgered / given.file, out / file)
+    return given.model_copy(update={"file": file})
 
 
 def _quantize(given: Variant, surgered: Path, out: Path, calibration: CalibrationSet) -> list[Variant]:
