@@ -125,7 +125,7 @@ class Worker:
         self._next_image += 1
         started = time.perf_counter()
         _, model = self._detect(image)
-        return 1e3 * (time.perf_counter() - started), 1e3 * model
+        return round(1e3 * (time.perf_counter() - started), 4), round(1e3 * model, 4)
 
     def _detect(self, image: Image) -> tuple[Detections, float]:
         """Decoded image in, boxes in image pixels out; with the seconds that the model itself took."""

@@ -31,7 +31,7 @@ def write_split(folder: Path, category: int = 1) -> None:
     (folder / "annotations.json").write_text(json.dumps(document))
 
 
-def write_detector(path: Path, work: int = 0, scores=(0.9, 0.8), kind: str = "") -> Path:
+def write_detector(path: Path, work: int = 0, scores=(0.9, 0.8), kind: str = "", side: int = SIDE) -> Path:
     """An ONNX detector that finds `BOXES` with these scores (-1: padding) in every image.
 
     Args:
@@ -39,6 +39,7 @@ def write_detector(path: Path, work: int = 0, scores=(0.9, 0.8), kind: str = "")
         work: how many 192 x 192 matrix products it computes for nothing.
         scores: one a box.
         kind: ``nan``: scores are NaN; ``hang``: loops for years; ``unknown``: has an operator that does not exist.
+        side: of its input, in pixels.
     """
     graph = [
         helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0),
@@ -77,7 +78,7 @@ def write_detector(path: Path, work: int = 0, scores=(0.9, 0.8), kind: str = "")
         helper.make_graph(
             graph,
             "detector",
-            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, side, side])],
             [
                 helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [2, 4]),
                 helper.make_tensor_value_info("scores", TensorProto.FLOAT, [2]),

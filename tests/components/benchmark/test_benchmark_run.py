@@ -16,14 +16,16 @@ from components.benchmark.rounds import Pace
 from components.benchmark.run import run_benchmark
 from components.benchmark.trial import best_setting, setting_name
 from components.core.contracts.job import Job, Metric, Runtime
-from components.core.contracts.leaderboard import Leaderboard
+from components.core.contracts.leaderboard import Leaderboard, Ratio
 from components.core.contracts.variant import Manifest, Status, Variant
 from components.core.errors import StepError, UserError
 from components.core.files import sha256_file
 from components.core.tasks.detection import read_detections, read_split
 
 EAGER = '''
-import torch
+import os, torch
+
+os.system("echo what a factory prints must not disturb the protocol")
 
 class Eager(torch.nn.Module):
     """A detector as torchvision's: a list of images in, a list of dicts out; slow by a chain of matrix products."""
@@ -135,8 +137,15 @@ def test_the_baseline_rung_measures_the_untouched_model(started, exported, bundl
     assert Leaderboard.model_validate_json(board.model_dump_json()) == board
 
 
+def with_speedup(board: Leaderboard, name: str, ratio: float) -> Leaderboard:
+    """The board with another speed-up in one row, which makes it the yardstick."""
+    better = Ratio(ratio=ratio, ci_low=ratio, ci_high=ratio)
+    rows = [row.model_copy(update={"speedup": better}) if row.id == name else row for row in board.candidates]
+    return board.model_copy(update={"candidates": rows})
+
+
 def test_a_rung_has_a_row_for_every_variant(started, bundle, exported, tmp_path, detector, capfd):
-    board, _ = started
+    board = with_speedup(started[0], "fp32-openvino", 100.0)
     models = tmp_path / "models"
     detector(models / "fast.onnx")
     detector(models / "slow.onnx", work=400)
@@ -171,9 +180,8 @@ def test_a_rung_has_a_row_for_every_variant(started, bundle, exported, tmp_path,
     assert fast.status == slow.status == half.status == Status.OK
     assert fast.speedup.ci_low > slow.speedup.ci_high
     assert slow.speedup.ratio < 1
-    reference = slow.details["over_fp32"]["reference"]
-    assert reference in ("fp32-onnxruntime", "fp32-openvino")
-    assert slow.reason.startswith(f"slower than {reference}, the untouched model (")
+    assert slow.details["over_fp32"]["reference"] == "fp32-openvino"
+    assert slow.reason.startswith("slower than fp32-openvino, the untouched model (")
     assert slow.reason.endswith("; worth knowing")
     assert slow.details["over_fp32"]["ci_high"] < 1
     assert fast.uri == "s3://models"

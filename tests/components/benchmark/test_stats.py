@@ -90,6 +90,10 @@ def test_scattered_rounds_disagree():
     assert not stats.rounds_agree(ratios, stats.median_with_interval(ratios, 5))
 
 
+def test_a_round_is_compared_with_the_one_before():
+    assert stats.self_ratios([1, 2, 8]).tolist() == [8, 0.5, 0.25]
+
+
 def test_the_baseline_against_itself_is_about_one():
     medians = 100 + np.random.default_rng(2).normal(0, 1, 12)
     found = stats.median_with_interval(stats.self_ratios(medians), 5)

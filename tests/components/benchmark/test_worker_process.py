@@ -16,7 +16,7 @@ from components.core.tasks.detection import read_detections
 SILENCE = 60
 
 
-def load(worker: WorkerProcess, path: Path, split: Path, runtime=Runtime.ONNXRUNTIME, **options) -> dict:
+def load(worker: WorkerProcess, path: Path, split: Path, runtime=Runtime.ONNXRUNTIME, side=64, **options) -> dict:
     variant = Variant(id="x", runtime=runtime, techniques=[], file=path.name, options=options)
     return worker.ask(
         "load",
@@ -27,8 +27,8 @@ def load(worker: WorkerProcess, path: Path, split: Path, runtime=Runtime.ONNXRUN
         job=None,
         bundle=None,
         threads=1,
-        height=64,
-        width=64,
+        height=side,
+        width=side,
         annotations=str(split / "annotations.json"),
         images=str(split / "images"),
     )
@@ -70,6 +70,12 @@ def test_padding_is_left_out(worker, tmp_path, split_folder, detector):
     load(worker, detector(tmp_path / "d.onnx", scores=(0.9, -1)), split_folder)
     worker.ask("accuracy", "detecting", SILENCE, path=str(tmp_path / "d.json"))
     assert read_detections(tmp_path / "d.json")["3.png"].scores.tolist() == pytest.approx([0.9])
+
+
+def test_boxes_come_back_in_pixels_of_the_image(worker, tmp_path, split_folder, detector):
+    load(worker, detector(tmp_path / "d.onnx", side=128), split_folder, side=128)
+    worker.ask("accuracy", "detecting", SILENCE, path=str(tmp_path / "d.json"))
+    assert read_detections(tmp_path / "d.json")["3.png"].boxes.tolist() == [[2, 2, 12, 12], [15, 15, 30, 30]]
 
 
 def test_nan_is_an_error_and_the_worker_lives_on(worker, tmp_path, split_folder, detector):
