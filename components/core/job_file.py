@@ -18,6 +18,9 @@ from components.core.errors import UserError
 MAX_BYTES = 256 * 1024
 """A job is a page of text; anything much larger is another file."""
 
+MAX_ALIASES = 16
+"""Enough to say the same split twice; too few to grow a page into gigabytes."""
+
 _PATH_FIELDS = (
     ("model", "weights"),
     ("model", "program"),
@@ -65,27 +68,42 @@ def parse_job(text: str, where: str = "job", folder: Path | None = None) -> Job:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise UserError(f"{where}: more than {MAX_BYTES} bytes; a job is a page of YAML")
     fields = _load(text, where)
-    problems = [f"{where}: {problem}" for problem in _resolve_paths(fields, folder)]
+    problems = list(_resolve_paths(fields, folder))
+    named = {problem.partition(":")[0] for problem in problems}
     try:
         job = Job.model_validate(fields)
     except ValidationError as error:
-        problems += [f"{where}: {problem}" for problem in describe(error, Job)]
+        problems += [problem for problem in describe(error, Job) if problem.partition(":")[0] not in named]
     if problems:
-        raise UserError("\n".join(_printable(problem, 600) for problem in problems))
+        raise UserError("\n".join(_printable(f"{where}: {problem}", 600) for problem in problems))
     return job
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader without aliases (a few of them can expand to gigabytes) and without repeated keys."""
+    """A safe loader with few aliases (many of them can expand to gigabytes) and without repeated keys."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._aliases = 0
+        self._open: list[str] = []
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuses `*alias`."""
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(
-                problem="an alias (*) is not accepted; write the value out", problem_mark=event.start_mark
-            )
-        return super().compose_node(parent, index)
+        """Counts `*alias` and refuses one that stands inside the value it names."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            self._aliases += 1
+            problem = None
+            if self._aliases > MAX_ALIASES:
+                problem = f"more than {MAX_ALIASES} aliases (*); write the values out"
+            elif event.anchor in self._open:
+                problem = f"the alias *{event.anchor} stands inside its own value"
+            if problem:
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
+            return super().compose_node(parent, index)
+        self._open.append(getattr(event, "anchor", None) or "")
+        node = super().compose_node(parent, index)
+        self._open.pop()
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Refuses a key that is given twice; plain YAML would silently keep the last."""
@@ -214,7 +232,8 @@ def _help(contract: type[BaseModel], loc: Sequence[str]) -> str:
 
 
 def _did_you_mean(given: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, known, n=1, cutoff=0.6)
+    longer = [name for name in known if len(given) > 2 and name.startswith(given)]
+    near = longer or difflib.get_close_matches(given, known, n=1, cutoff=0.6)
     return f", did you mean {near[0]}?" if near else ""
 
 

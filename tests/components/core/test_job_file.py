@@ -64,6 +64,15 @@ def test_home_and_file_uris_become_paths(monkeypatch):
     assert job.data.train.images == "/data/images"
 
 
+def test_one_split_may_be_given_twice_by_an_alias():
+    split = {"annotations": "a.json", "images": "images"}
+    text = yaml.safe_dump(GOOD | {"data": {"train": split, "test": split}})
+    assert "*id001" in text
+    job = parse_job(text, folder=Path("/jobs"))
+    assert job.data.train == job.data.test
+    assert job.data.train.images == "/jobs/images"
+
+
 def test_a_link_keeps_its_own_name(tmp_path):
     (tmp_path / "blob").write_bytes(b"x")
     (tmp_path / "w.safetensors").symlink_to(tmp_path / "blob")
@@ -126,7 +135,9 @@ def test_a_parameter_has_no_folder_for_relative_paths():
         ("", "job: holds nothing; a job is a mapping with name, task, model"),
         ("- a", "job: holds a list"),
         ("name: [", "job: line 1: "),
-        ("a: &x 1\nb: *x", "job: line 2: an alias (*) is not accepted"),
+        ("a: &x 1\nb: [" + "*x, " * 17 + "]", "job: line 2: more than 16 aliases"),
+        ("a: &x [1, *x]", "job: line 1: the alias *x stands inside its own value"),
+        ("a: *x", "job: line 1: found undefined alias 'x'"),
         ("name: a\nname: b", "job: line 2: the key 'name' is given twice"),
         ("model: !!python/object/apply:os.system ['true']", "job: line 1: could not determine a constructor"),
         ("name: 2020-99-99", "job: no valid YAML"),

@@ -1,0 +1,102 @@
+"""The pipelines as IR YAML: the same for the same code, and of the shape that later rungs plug into."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory) -> Path:
+    from pipelines.compiling import compile_pipelines
+
+    out = tmp_path_factory.mktemp("compiled")
+    compile_pipelines(out)
+    return out
+
+
+def components_of(path: Path) -> dict[str, dict]:
+    return next(yaml.safe_load_all(path.read_text()))["components"]
+
+
+def tasks_of(path: Path) -> dict[str, dict]:
+    return next(yaml.safe_load_all(path.read_text()))["root"]["dag"]["tasks"]
+
+
+def without_sdk(path: Path) -> str:
+    """The text without KFP's own version, which may differ in its last digit."""
+    return re.sub(r"^sdkVersion: .*$", "", path.read_text(), flags=re.MULTILINE)
+
+
+def test_compiling_twice_gives_the_same_bytes(compiled, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli.main", "compile", "--out", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("ladder.yaml", "compress.yaml"):
+        assert (tmp_path / name).read_bytes() == (compiled / name).read_bytes()
+
+
+def test_what_is_kept_in_manifests_is_up_to_date(compiled):
+    kept = ROOT / "manifests" / "pipelines"
+    for name in ("ladder.yaml", "compress.yaml"):
+        assert without_sdk(kept / name) == without_sdk(compiled / name), "run `make compile` and commit the result"
+
+
+def test_the_shape_of_compress(compiled):
+    tasks = tasks_of(compiled / "compress.yaml")
+    assert list(tasks) == ["benchmark", "condition-branches-1", "engine", "export", "surgery"]
+    assert tasks["surgery"]["dependentTasks"] == ["export"]
+    assert tasks["condition-branches-1"]["dependentTasks"] == ["surgery"]
+    assert tasks["engine"]["dependentTasks"] == ["condition-branches-1"]
+    assert tasks["benchmark"]["dependentTasks"] == ["engine"]
+
+
+def test_the_shape_of_the_ladder(compiled):
+    tasks = tasks_of(compiled / "ladder.yaml")
+    branches = [name for name in tasks if name.startswith("condition-branches")]
+    assert set(tasks) - set(branches) == {
+        "prepare", "fetch", "export", "benchmark", "decide", "decide-2", "leaderboard", "report", "destination",
+    }  # fmt: skip
+    assert len(branches) == 3  # two rungs and publish
+    climbs = [name for name in components_of(compiled / "ladder.yaml") if re.fullmatch(r"comp-compress(-\d+)?", name)]
+    assert len(climbs) == 2
+
+
+def test_caching(compiled):
+    tasks = tasks_of(compiled / "ladder.yaml")
+    cached = {name: bool(task.get("cachingOptions", {}).get("enableCache")) for name, task in tasks.items()}
+    assert not cached["prepare"]
+    assert not cached["decide"]
+    assert cached["fetch"]
+    assert cached["export"]
+    # What a benchmark measured is reused only within one run: its key holds the run's id.
+    assert "run_id" in tasks["benchmark"]["inputs"]["parameters"]
+
+
+def test_parameters_have_defaults_and_words(compiled):
+    document = next(yaml.safe_load_all((compiled / "ladder.yaml").read_text()))
+    parameters = document["root"]["inputDefinitions"]["parameters"]
+    assert set(parameters) == {"job", "mode", "rungs", "command", "code_version", "run_id"}
+    assert [name for name, each in parameters.items() if not each.get("isOptional")] == ["job"]
+    assert all(each["description"] for each in parameters.values())
+    for name, component in components_of(compiled / "ladder.yaml").items():
+        if "executorLabel" in component:
+            inputs = component.get("inputDefinitions", {}).get("parameters", {})
+            assert all(each.get("description") for each in inputs.values()), name
+
+
+def test_no_step_installs_anything_when_it_runs(compiled):
+    document = next(yaml.safe_load_all((compiled / "ladder.yaml").read_text()))
+    for executor in document["deploymentSpec"]["executors"].values():
+        container = executor["container"]
+        assert "pip install" not in " ".join(container.get("command", []))
+        assert container["image"].startswith("ghcr.io/hasten/hasten-python-")
