@@ -58,14 +58,15 @@ class LiveView:
     def _steps(self, state: RunState, now: float) -> Table:
         table = Table.grid(padding=(0, 1))
         table.add_column(width=1)
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, width=8)
+        table.add_column(no_wrap=True, min_width=max(len(step.step) for step in state.steps) + 2)
+        table.add_column(no_wrap=True, min_width=8)
         table.add_column(justify="right", no_wrap=True, min_width=8)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        closed = {step.rung for step in state.steps if step.step == "decide" and not _is_open(state, step.rung)}
         for step in state.steps:
             if step.step == "decide":
                 table.add_row(*_rung_row(state, step))
-            else:
+            elif step.rung not in closed:
                 table.add_row(*self._step_row(step, now))
         return table
 
@@ -91,6 +92,12 @@ class LiveView:
         ]
 
 
+def _is_open(state: RunState, rung: str) -> bool:
+    """Whether a rung's steps are worth their lines: not before it is climbed, and not if it was not needed."""
+    inner = [step.state for step in state.steps if step.rung == rung and step.step != "decide"]
+    return any(each not in (State.WAITING, State.SKIPPED) for each in inner)
+
+
 def _rung_row(state: RunState, decide: StepState) -> list[RenderableType]:
     """The line above a rung's steps says whether it is climbed; the decision itself takes no time worth showing."""
     inner = [step for step in state.steps if step.rung == decide.rung and step is not decide]
@@ -110,9 +117,10 @@ def _progress(step: StepState, now: float) -> RenderableType:
     eta = step.eta(now)
     left = f"{duration(eta)} left" if eta is not None else ""
     line = Table.grid(padding=(0, 1))
-    line.add_row(
-        ProgressBar(total=1.0, completed=share, width=20), f"{share:4.0%}", Text(step.message, style="dim"), left
-    )
+    for _ in range(4):
+        line.add_column(no_wrap=True, overflow="ellipsis")
+    bar = ProgressBar(total=1.0, completed=share, width=16)
+    line.add_row(bar, f"{share:4.0%}", left, Text(step.message, style="dim"))
     return line
 
 

@@ -196,6 +196,15 @@ def test_the_picture_of_the_end():
     assert "int8-openvino" in order[0]
 
 
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_every_step_is_one_line_and_closed_rungs_are_one(width):
+    lines = [line for line in rendered(7, width).splitlines() if line.strip()]
+    names = ["hasten trees", "prepare", "fetch", "export", "benchmark", "rung int8", "rung fp16"]
+    assert len(lines) == len([*names, "leaderboard", "report", "publish"])
+    for line, name in zip(lines, names, strict=False):
+        assert name in line
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_the_picture_fits_any_width(width):
     assert all(len(line) <= width for line in rendered(len(STREAM), width).splitlines())
