@@ -215,7 +215,10 @@ def compare(
         variants = [_placed(number, path, runtime, exported) for number, (path, runtime) in enumerate(given)]
         _manifest(shape, variants).write(exported)
         board = run_benchmark(job, bundle, exported, None, "baseline", None, folder, out_uri=str(out.absolute()))
-        rows = [row.model_copy(update={"uri": str(given[row.details["given"]][0].parent)}) for row in board.candidates]
+        rows = []
+        for row in board.candidates:
+            path = given[row.details["given"]][0].absolute()
+            rows.append(row.model_copy(update={"uri": str(path.parent), "file": path.name}))
         board = board.model_copy(update={"candidates": rows})
         (folder / "leaderboard.json").write_text(board.model_dump_json(indent=2))
     return board
