@@ -30,12 +30,16 @@ class LiveView:
         self._console, self._title = console, title
         self._spinner = Spinner("dots", style="yellow")
         self._live = Live(console=console, refresh_per_second=8, transient=False)
+        self._state: RunState | None = None
 
     def __enter__(self) -> "LiveView":
         self._live.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
+        if self._state and self._state.finished:  # the board is printed as the result
+            self._state.board = None
+            self._live.update(self.picture(self._state, time.time()))
         self._live.__exit__(*error)
 
     def update(self, state: RunState, event: dict[str, Any]) -> None:
@@ -43,6 +47,7 @@ class LiveView:
 
     def tick(self, state: RunState) -> None:
         """Draws the present state."""
+        self._state = state
         self._live.update(self.picture(state, time.time()))
 
     def picture(self, state: RunState, now: float) -> RenderableType:

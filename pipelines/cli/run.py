@@ -29,7 +29,7 @@ def run(
     ] = False,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Folder of the step cache. Default: `$HASTEN_CACHE` or `~/.cache/hasten`.", envvar=[]),
+        typer.Option(help="Folder of the step cache. Default: `$HASTEN_CACHE` or `~/.cache/hasten`."),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do every step again, whatever the cache holds.")] = False,
 ) -> int:
