@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
 
 from components.core.errors import UserError
-from components.core.files import unsafe_path
+from components.core.files import shortened, unsafe_path
 
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "trt.plugins", "TRT"})
 """Operator domains that at least one runtime or surgery knows; standard ones are also checked by operator name."""
@@ -22,7 +22,20 @@ _PLUGIN_OPS = frozenset({"EfficientNMS_TRT", "BatchedNMS_TRT", "BatchedNMSDynami
 """TensorRT plugins that exporters write into the standard domain."""
 _PROTOBUF_LIMIT = 2**31 - 2**20
 """Bytes; above it (2 GiB less a margin) the weights go into a file of their own."""
-_MAX_TENSOR_BYTES = 2**40
+_MAX_ELEMENTS = 2**40
+_BYTES = {
+    getattr(onnx.TensorProto, name): size
+    for size, names in (
+        (1, ("INT8", "UINT8", "BOOL")),
+        (2, ("INT16", "UINT16", "FLOAT16", "BFLOAT16")),
+        (4, ("INT32", "UINT32", "FLOAT")),
+        (8, ("INT64", "UINT64", "DOUBLE", "COMPLEX64")),
+        (16, ("COMPLEX128",)),
+    )
+    for name in names
+}
+"""Bytes of an element, for types that fill whole bytes."""
+_AGAIN = "it is damaged, export or copy it again"
 
 
 def load_onnx(path: Path, known_domains: Collection[str] = KNOWN_DOMAINS) -> onnx.ModelProto:
@@ -40,8 +53,11 @@ def load_onnx(path: Path, known_domains: Collection[str] = KNOWN_DOMAINS) -> onn
             or it has an operator or a domain that nothing here knows.
     """
     model = _parse(path)
+    _check_versions(model, path)
+    _check_names(model, path)
     _load_external_data(model, path)
-    _check_structure(model, path)
+    for tensor in _tensors(model):
+        _check_tensor(tensor, path)
     _check_operators(model, path, known_domains)
     return model
 
@@ -62,14 +78,8 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> list[Path]:
     return [path, data]
 
 
-def external_files(path: Path) -> list[Path]:
-    """Files that the model at `path` keeps its weights in, beside itself.
-
-    Raises:
-        UserError: as `load_onnx`.
-    """
-    model = _parse(path)
-    return sorted({_external_path(tensor, path) for tensor in _tensors(model) if uses_external_data(tensor)})
+def _refusal(path: Path, words: str) -> UserError:
+    return UserError(f"ONNX file {path.name}: {words}")
 
 
 def _parse(path: Path) -> onnx.ModelProto:
@@ -81,125 +91,137 @@ def _parse(path: Path) -> onnx.ModelProto:
     try:
         model.ParseFromString(content)
     except (DecodeError, ValueError) as error:
-        raise UserError(
-            f"ONNX file {path.name} ({len(content)} bytes) is truncated or no ONNX model; export or download it again"
-        ) from error
+        raise _refusal(path, f"{len(content)} bytes that are truncated or no ONNX model; {_AGAIN}") from error
     if not model.HasField("graph") or not model.graph.output:
-        raise UserError(
-            f"ONNX file {path.name} ({len(content)} bytes) has no graph: truncated or no ONNX model; export it again"
-        )
+        raise _refusal(path, f"{len(content)} bytes without a graph, truncated or no ONNX model; {_AGAIN}")
     return model
 
 
-def _check_structure(model: onnx.ModelProto, path: Path) -> None:
+def _check_versions(model: onnx.ModelProto, path: Path) -> None:
     if not 3 <= model.ir_version <= NEWEST_IR:
-        raise UserError(
-            f"ONNX file {path.name} has IR version {model.ir_version}; accepted: 3 to {NEWEST_IR}; export it again"
-        )
+        raise _refusal(path, f"IR version {model.ir_version}; accepted: 3 to {NEWEST_IR}; export it again")
     standard = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     newest = onnx.defs.onnx_opset_version()
     if not standard or not 1 <= max(standard) <= newest:
         given = f"opset {max(standard)}" if standard else "no opset"
-        raise UserError(f"ONNX file {path.name} has {given}; accepted: 7 to {newest}; export it again")
-    for tensor in _tensors(model):
-        _check_tensor(tensor, path)
+        raise _refusal(path, f"{given}; accepted: 7 to {newest}; export it again")
+
+
+def _check_names(model: onnx.ModelProto, path: Path) -> None:
+    """Refuses names that are no valid text, which protobuf gives as bytes."""
+    names: list[object] = [tensor.name for tensor in _tensors(model)]
+    for graph in _graphs(model.graph):
+        for values in (graph.input, graph.output, graph.value_info):
+            names += [value.name for value in values]
+        for node in graph.node:
+            names += [node.op_type, node.domain, node.name, *node.input, *node.output]
+            names += [attribute.name for attribute in node.attribute]
+    if not all(isinstance(name, str) for name in names):
+        raise _refusal(path, f"it has names that are no text; {_AGAIN}")
 
 
 def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
+    name, shape = f"tensor {shortened(tensor.name)}", list(tensor.dims)
     elements = 1
-    for size in tensor.dims:
+    for size in shape:
         elements *= size
-        if size < 0 or elements > _MAX_TENSOR_BYTES:
-            raise UserError(
-                f"ONNX file {path.name}: tensor {tensor.name!r} has the impossible shape {list(tensor.dims)}"
-            )
-    try:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    except (KeyError, ValueError, TypeError):
-        raise UserError(
-            f"ONNX file {path.name}: tensor {tensor.name!r} has the unknown data type {tensor.data_type}"
-        ) from None
-    if tensor.raw_data and dtype.itemsize and elements * dtype.itemsize > 2 * len(tensor.raw_data) + 8:
-        raise UserError(
-            f"ONNX file {path.name}: tensor {tensor.name!r} has {len(tensor.raw_data)} bytes for the shape "
-            f"{list(tensor.dims)}; the file is damaged, export it again"
-        )
+        if size < 0 or elements > _MAX_ELEMENTS:
+            raise _refusal(path, f"{name} has the impossible shape {shape}; {_AGAIN}")
+    if tensor.data_type not in onnx.TensorProto.DataType.values() or not tensor.data_type:
+        raise _refusal(path, f"{name} has the unknown data type {tensor.data_type}; {_AGAIN}")
+    stored = _stored_elements(tensor)
+    if stored is not None and stored != elements:
+        raise _refusal(path, f"{name} of shape {shape} has {stored:g} elements and not {elements}; {_AGAIN}")
+
+
+def _stored_elements(tensor: onnx.TensorProto) -> float | None:
+    """How many elements the tensor's data holds; None for strings and types that are packed below a byte."""
+    if tensor.data_type not in _BYTES:
+        return None
+    if tensor.HasField("raw_data"):
+        return len(tensor.raw_data) / _BYTES[tensor.data_type]
+    field = getattr(tensor, onnx.helper.tensor_dtype_to_field(tensor.data_type))
+    complex_numbers = tensor.data_type in (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
+    return len(field) / (2 if complex_numbers else 1)
 
 
 def _check_operators(model: onnx.ModelProto, path: Path, known_domains: Collection[str]) -> None:
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     functions = {(function.domain, function.name) for function in model.functions}
-    for node in _nodes(model.graph):
-        if (node.domain, node.op_type) in functions:
-            continue
-        if node.domain not in known_domains:
-            raise UserError(
-                f"ONNX file {path.name}: node {_name(node)} has the operator {node.op_type} of the unknown domain "
-                f"{node.domain!r}; accepted: {', '.join(repr(domain) for domain in sorted(known_domains))}; "
-                "export the model with standard operators"
-            )
-        if node.domain not in _CHECKED_DOMAINS or node.op_type in _PLUGIN_OPS:
-            continue
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        version = opsets.get(node.domain, opsets.get(domain, opsets.get("ai.onnx", 1)))
-        if not onnx.defs.has(node.op_type, version, domain):
-            raise UserError(
-                f"ONNX file {path.name}: node {_name(node)} has the unknown operator {node.op_type} "
-                f"(opset {version}); accepted: the operators of the ONNX standard; export the model without it"
-            )
+    for graph in _graphs(model.graph):
+        for node in graph.node:
+            if (node.domain, node.op_type) not in functions:
+                _check_operator(node, opsets, path, known_domains)
+
+
+def _check_operator(node: onnx.NodeProto, opsets: dict[str, int], path: Path, known_domains: Collection[str]) -> None:
+    operator = shortened(node.op_type)
+    if node.domain not in known_domains:
+        accepted = ", ".join(repr(domain) for domain in sorted(known_domains))
+        raise _refusal(
+            path,
+            f"node {_called(node)} has the operator {operator} of the unknown domain {shortened(node.domain)}; "
+            f"accepted domains: {accepted}; export the model with standard operators",
+        )
+    if node.domain not in _CHECKED_DOMAINS or node.op_type in _PLUGIN_OPS:
+        return
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    version = opsets.get(node.domain, opsets.get(domain, opsets.get("ai.onnx", 1)))
+    if not onnx.defs.has(node.op_type, version, domain):
+        raise _refusal(
+            path,
+            f"node {_called(node)} has the unknown operator {operator} (opset {version}); "
+            "accepted: the operators of the ONNX standard; export the model without it",
+        )
+
+
+def _called(node: onnx.NodeProto) -> str:
+    if node.name:
+        return shortened(node.name)
+    return f"that makes {shortened(node.output[0])}" if node.output else "without a name"
 
 
 def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
     for tensor in _tensors(model):
         if not uses_external_data(tensor):
             continue
-        source = _external_path(tensor, path)
-        info = ExternalDataInfo(tensor)
-        start, length = info.offset or 0, info.length or 0
-        if start < 0 or length < 0 or start + length > source.stat().st_size:
-            raise UserError(
-                f"ONNX file {path.name}: external data {info.location!r} of tensor {tensor.name!r} is truncated: "
-                f"{start + length} bytes needed, {source.stat().st_size} there; copy it again"
-            )
+        name = f"tensor {shortened(tensor.name)}"
+        try:
+            info = ExternalDataInfo(tensor)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise _refusal(path, f"{name} has damaged external data ({error}); {_AGAIN}") from error
+        source = _external_path(info.location or "", name, path)
+        needed, there = (info.offset or 0) + (info.length or 0), source.stat().st_size
+        if min(info.offset or 0, info.length or 0) < 0 or needed > there:
+            words = f"external data of {name} is truncated: {needed} bytes needed, {there} there; copy it again"
+            raise _refusal(path, words)
         try:
             load_external_data_for_tensor(tensor, str(path.parent))
-        except Exception as error:
-            raise UserError(
-                f"ONNX file {path.name}: external data {info.location!r} cannot be read: {' '.join(str(error).split())}"
-            ) from error
+        except Exception as error:  # onnx raises errors of several kinds
+            words = " ".join(str(error).split())[:200]
+            raise _refusal(path, f"external data of {name} cannot be read: {words}") from error
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
 
 
-def _external_path(tensor: onnx.TensorProto, path: Path) -> Path:
-    try:
-        location = ExternalDataInfo(tensor).location or ""
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"ONNX file {path.name}: tensor {tensor.name!r} has damaged external data: {error}") from error
+def _external_path(location: str, name: str, path: Path) -> Path:
     reason = unsafe_path(location)
     folder = path.parent.resolve()
-    source = folder / location
+    source = folder / location if reason is None else folder
     if reason is None and not source.resolve().is_relative_to(folder):
         reason = "leaves the folder through a link"
     if reason:
-        raise UserError(
-            f"ONNX file {path.name}: the external data {location!r} of tensor {tensor.name!r} {reason}; "
-            "external data must be a file in the model's own folder"
+        raise _refusal(
+            path,
+            f"the external data {shortened(location)} of {name} {reason}; it must be a file in the model's own folder",
         )
     if not source.is_file():
-        raise UserError(f"ONNX file {path.name}: its external data {location!r} is missing; copy it beside the model")
+        raise _refusal(path, f"its external data {shortened(location)} is missing; copy it beside the model")
     return source
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for subgraph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _nodes(subgraph)
-
-
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and those of its If, Loop and Scan nodes."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -210,17 +232,14 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for graph in _graphs(model.graph):
         yield from graph.initializer
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
+        yield from _attribute_tensors(graph.node)
     for function in model.functions:
-        for node in function.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
+        yield from _attribute_tensors(function.node)
 
 
-def _name(node: onnx.NodeProto) -> str:
-    return repr(node.name) if node.name else f"that makes {node.output[0]!r}" if node.output else "without a name"
+def _attribute_tensors(nodes: Collection[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors

@@ -1,22 +1,19 @@
-"""Builds an engine in a subprocess with a time limit; a parse error, a crash or a hang comes back as a reason."""
+"""Builds an engine in a process of its own; a parse error, a crash or a hang comes back as a reason."""
 
 import hashlib
 import importlib.util
 import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from components.core.apart import DiedError, run_apart
 from components.core.contracts.job import Runtime
 from components.core.errors import UserError
 from components.core.files import sha256_file
 from components.core.s3 import cache_folder
 from components.engine.card import EngineCard
-from components.engine.reasons import Failure, explain, explain_death
+from components.engine.reasons import Failure, explain
 
 MODULES = {Runtime.TENSORRT: "tensorrt", Runtime.TENSORRT_RTX: "tensorrt_rtx"}
 TIME_LIMIT = 900.0
@@ -70,7 +67,10 @@ def build_engine(
         "input_shape": list(input_shape),
         "timing_cache": str(_timing_cache(module, compute_capabilities)),
     }
-    answer = _ask_worker(request, time_limit)
+    try:
+        answer = run_apart(WORKER, request, time_limit)
+    except DiedError as error:
+        raise BuildError(f"the build ended without an engine: {error}") from error
     if "unknown_capability" in answer:
         raise UserError(
             f"target.compute_capabilities: {module} {answer['version']} does not build for "
@@ -85,34 +85,6 @@ def build_engine(
             f"{card.plugins} of its layers are plugins, which other machines may lack; see the surgery report"
         )
     return card
-
-
-def _ask_worker(request: dict[str, Any], time_limit: float) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        question, answer, log = (Path(folder) / name for name in ("request.json", "answer.json", "log.txt"))
-        question.write_text(json.dumps(request))
-        code = _run([sys.executable, "-m", WORKER, str(question), str(answer)], log, time_limit)
-        if code is None:
-            raise BuildError(f"the build took longer than {time_limit:g} s and was stopped")
-        if code != 0 or not answer.exists():
-            raise BuildError(explain_death(code, log.read_text(errors="replace")))
-        result: dict[str, Any] = json.loads(answer.read_text())
-        return result
-
-
-def _run(command: list[str], log: Path, time_limit: float) -> int | None:
-    """Exit code of the worker, or None when it was stopped at the time limit."""
-    with log.open("wb") as stream:
-        # In the group of this step, so that the worker dies with the run.
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
-        try:
-            return process.wait(timeout=time_limit)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
 
 
 def _timing_cache(module: str, compute_capabilities: Sequence[str]) -> Path:

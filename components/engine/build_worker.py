@@ -53,7 +53,7 @@ def build(
     unknown = _choose_gpus(trt, config, compute_capabilities)
     if unknown:
         return unknown | {"version": trt.__version__}
-    problem = _add_profile(builder, config, network, input_shape)
+    shapes, problem = _add_profile(builder, config, network, input_shape)
     if problem:
         return {"failures": [problem], "log": log}
     cache, cache_words = _load_timing_cache(trt, config, Path(timing_cache))
@@ -65,7 +65,10 @@ def build(
     _write(Path(engine), memoryview(plan))
     if cache is not None:
         _write(Path(timing_cache), memoryview(cache.serialize()))
-    return {"card": _card(trt, network, config, seconds, Path(engine)) | {"timing_cache": cache_words}}
+    card = _card(trt, network, config, seconds, Path(engine))
+    for tensor in card["inputs"]:
+        tensor["shape"] = list(shapes.get(tensor["name"], tensor["shape"]))
+    return {"card": card | {"timing_cache": cache_words}}
 
 
 def _logger(trt: Any, log: list[str]) -> Any:
@@ -114,22 +117,26 @@ def _choose_gpus(trt: Any, config: Any, compute_capabilities: Sequence[str]) -> 
     return None
 
 
-def _add_profile(builder: Any, config: Any, network: Any, input_shape: Sequence[int]) -> list[str] | None:
-    """Fixes open input dimensions by the job's input shape, as a profile; what stops it, if anything."""
-    profile, needed = builder.create_optimization_profile(), False
+def _add_profile(
+    builder: Any, config: Any, network: Any, input_shape: Sequence[int]
+) -> tuple[dict[str, tuple[int, ...]], list[str] | None]:
+    """Fixes open input dimensions by the job's input shape; the shapes so fixed, and what stops it, if anything."""
+    profile = builder.create_optimization_profile()
+    shapes = {}
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         shape = tuple(tensor.shape)
         if -1 not in shape:
             continue
-        needed = True
         if len(shape) != len(input_shape):
-            return ["", tensor.name, f"the input has open dimensions {list(shape)}; fix them when exporting"]
+            words = f"the input has open dimensions {list(shape)}; fix them when exporting"
+            return {}, ["", tensor.name, words]
         fixed = tuple(given if side == -1 else side for side, given in zip(shape, input_shape, strict=True))
         profile.set_shape(tensor.name, fixed, fixed, fixed)
-    if needed:
+        shapes[tensor.name] = fixed
+    if shapes:
         config.add_optimization_profile(profile)
-    return None
+    return shapes, None
 
 
 def _load_timing_cache(trt: Any, config: Any, path: Path) -> tuple[Any, str]:

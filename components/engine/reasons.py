@@ -1,7 +1,6 @@
-"""Turns what a parser, a builder or a dead process left behind into one line that a person can act on."""
+"""Turns what a parser or a builder left behind into one line that a person can act on."""
 
 import re
-import signal
 from typing import NamedTuple
 
 _LIMIT = 300
@@ -42,22 +41,6 @@ def explain(failures: list[Failure], log: list[str]) -> str:
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
     way_out = f"; {_WAYS_OUT[operator]}" if operator in _WAYS_OUT else ""
     return f"{where}: {words}{more}{way_out}" if where else f"{words}{more}"
-
-
-def explain_death(code: int, output: str) -> str:
-    """Why a builder process ended without an answer.
-
-    Args:
-        code: its exit code; negative: the signal that killed it.
-        output: what it printed.
-    """
-    lines = [line for line in output.splitlines() if line.strip()]
-    last = f"; its last words: {_short(_clean(lines[-1]))}" if lines else ""
-    if code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        memory = " (out of memory?)" if name == "SIGKILL" else ""
-        return f"the builder process crashed with {name}{memory}{last}"
-    return f"the builder process ended with code {code}{last}"
 
 
 def _clean(words: str) -> str:

@@ -19,7 +19,7 @@ import onnx_graphsurgeon as gs
 from components.surgery.emit import Emitter
 from components.surgery.evaluate import EvaluationError, run_node
 from components.surgery.feeds import random_values
-from components.surgery.graphs import constant, has_subgraphs, static_shape
+from components.surgery.graphs import constant, has_subgraphs, numpy_dtype, static_shape
 
 _MAX_NODES = 200
 _MAX_TABLE = 2**24
@@ -147,8 +147,7 @@ def lift(found: Study, all_rows: gs.Tensor, keep: gs.Tensor, emit: Emitter) -> l
         names = ", ".join(repr(tensor.name) for tensor in found.outputs)
         raise NotStaticError(f"the number of rows of the graph's output {names} depends on the data")
     plans = [_plan_scatter(node, found) for node in found.scatters]
-    for node in found.reductions:
-        _check_reduction(node, found)
+    reduced = [_reduced_value(node, found) for node in found.reductions]
     if not found.scatters and not found.reductions:
         raise NotStaticError(f"nothing reads {found.source.name!r} in a way that is known")
     for node in list(found.source.outputs):
@@ -157,9 +156,9 @@ def lift(found: Study, all_rows: gs.Tensor, keep: gs.Tensor, emit: Emitter) -> l
     for node, plan in zip(found.scatters, plans, strict=True):
         done.append(f"{node.op} {node.outputs[0].name!r} is a choice by the mask")
         _mask_scatter(node, plan, found, keep, emit)
-    for node in found.reductions:
+    for node, (value, axis) in zip(found.reductions, reduced, strict=True):
         done.append(f"{node.op} {node.outputs[0].name!r} skips masked rows")
-        _mask_reduction(node, found, keep, emit)
+        _mask_reduction(node, value, axis, keep, emit)
     return done
 
 
@@ -252,10 +251,12 @@ def _read_statics(node: gs.Node, found: Study, rng: np.random.Generator) -> None
             continue
         value = constant(tensor)
         if value is None:
-            shape = static_shape(tensor)
-            if shape is None or tensor.dtype is None:
-                raise NotStaticError(f"the {node.op} {_called(node)} also reads {tensor.name!r}, of unknown shape")
-            value = random_values(list(shape), np.dtype(tensor.dtype), rng)
+            shape, dtype = static_shape(tensor), numpy_dtype(tensor)
+            if shape is None or dtype is None:
+                raise NotStaticError(
+                    f"the {node.op} {_called(node)} also reads {tensor.name!r}, of unknown shape or type"
+                )
+            value = random_values(list(shape), dtype, rng)
             found.statics.append(tensor)
         for probe in found.probes:
             probe.values[tensor.name] = value
@@ -364,15 +365,16 @@ def _choose(emit: Emitter, mask: gs.Tensor, values: gs.Tensor, others: gs.Tensor
     return emit("Or", chosen, left, dtype=bool)
 
 
-def _check_reduction(node: gs.Node, found: Study) -> None:
-    dtype = found.full[node.inputs[0].name].dtype
-    if dtype.kind not in ("f" if node.op == "ReduceMean" else "fi"):
-        raise NotStaticError(f"the {node.op} {_called(node)} reduces {dtype}")
+def _reduced_value(node: gs.Node, found: Study) -> tuple[np.ndarray, int]:
+    """What the reduction reads when every row is there, and the axis of the rows in it."""
+    value, axis = found.full[node.inputs[0].name], found.live[node.inputs[0].name]
+    if value.dtype.kind not in ("f" if node.op == "ReduceMean" else "fi") or axis is None:
+        raise NotStaticError(f"the {node.op} {_called(node)} reduces {value.dtype}")
+    return value, axis
 
 
-def _mask_reduction(node: gs.Node, found: Study, keep: gs.Tensor, emit: Emitter) -> None:
+def _mask_reduction(node: gs.Node, value: np.ndarray, axis: int, keep: gs.Tensor, emit: Emitter) -> None:
     x = node.inputs[0]
-    value, axis = found.full[x.name], found.live[x.name] or 0
     shape = [1] * value.ndim
     shape[axis] = -1
     mask = emit.reshape(keep, shape, dtype=bool)
@@ -383,7 +385,9 @@ def _mask_reduction(node: gs.Node, found: Study, keep: gs.Tensor, emit: Emitter)
         return
     # The mean over all rows is the sum over the selected ones, divided by a wrong count: put the count right.
     count = emit.reduce("ReduceSum", emit.cast(keep, value.dtype), [0], keepdims=False, dtype=value.dtype)
-    factor = emit("Div", np.array(value.shape[axis], value.dtype), count, dtype=value.dtype)
+    # ONNX Runtime's mean of nothing is 0, so is this.
+    some = emit("Max", count, np.array(1, value.dtype), dtype=value.dtype)
+    factor = emit("Div", np.array(value.shape[axis], value.dtype), some, dtype=value.dtype)
     result = node.outputs[0]
     mean = gs.Variable(f"{emit.prefix}/mean_of_all", dtype=value.dtype)
     node.outputs[0] = mean

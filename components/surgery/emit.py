@@ -22,7 +22,7 @@ class Emitter:
     def constant(self, values: np.ndarray) -> gs.Constant:
         """An initializer."""
         self._count += 1
-        return gs.Constant(f"{self.prefix}/constant_{self._count}", np.ascontiguousarray(values))
+        return gs.Constant(f"{self.prefix}/constant_{self._count}", np.array(values, order="C"))
 
     def __call__(
         self, op: str, *inputs: Operand, dtype: Any = np.float32, name: str = "", **attributes: Any

@@ -1,6 +1,6 @@
 """Random inputs for a model, by the shapes and types of its graph."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -9,20 +9,36 @@ DIMENSIONS = (2, 1, 3, 8, 33, 64)
 """Sizes tried, in this order, for a dimension that the model leaves open, until the model runs."""
 
 
-def feed(model: onnx.ModelProto, seed: int, dimension: int) -> dict[str, np.ndarray]:
-    """Random values for each input of the model.
+def inputs_of(model: onnx.ModelProto, pinned_by: onnx.ModelProto | None = None) -> list[onnx.ValueInfoProto]:
+    """The inputs that a caller feeds: those without an initializer.
+
+    Args:
+        model: the model.
+        pinned_by: a later form of it; dimensions that it fixed are fixed here too.
+    """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    later = {value.name: value for value in pinned_by.graph.input} if pinned_by is not None else {}
+    values = []
+    for value in model.graph.input:
+        if value.name not in weights:
+            values.append(onnx.ValueInfoProto())
+            values[-1].CopyFrom(later.get(value.name, value))
+    return values
+
+
+def feed(values: Sequence[onnx.ValueInfoProto], seed: int, dimension: int) -> dict[str, np.ndarray]:
+    """Random values for inputs.
 
     Floats that look like images ([N, 1..4, H, W]) are smooth and noisy patches in 0..1, as cameras make them; others
     are standard normal. Integers are 0 or 1, since most integer inputs are indices or masks.
 
     Args:
-        model: the model; inputs that have initializers are left to these.
+        values: the inputs, of `inputs_of`.
         seed: same seed, same values.
-        dimension: size for dimensions that the model leaves open.
+        dimension: size for dimensions that are left open.
     """
     rng = np.random.default_rng(seed)
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return {value.name: _random(value, rng, dimension) for value in model.graph.input if value.name not in weights}
+    return {value.name: _random(value, rng, dimension) for value in values}
 
 
 def _random(value: onnx.ValueInfoProto, rng: np.random.Generator, dimension: int) -> np.ndarray:
@@ -53,17 +69,7 @@ def _image(shape: list[int], rng: np.random.Generator) -> np.ndarray:
     return np.clip(patches + 0.05 * rng.standard_normal(shape), 0, 1)
 
 
-def open_dimensions(model: onnx.ModelProto) -> bool:
-    """Whether an input of the model has a dimension that is not fixed."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return any(
-        not size.HasField("dim_value")
-        for value in model.graph.input
-        if value.name not in weights
-        for size in value.type.tensor_type.shape.dim
-    )
-
-
-def dimensions(model: onnx.ModelProto) -> Iterator[int]:
+def dimensions(values: Sequence[onnx.ValueInfoProto]) -> Sequence[int]:
     """Sizes worth trying for the open dimensions; one when there are none."""
-    yield from DIMENSIONS if open_dimensions(model) else DIMENSIONS[:1]
+    sizes = [size for value in values for size in value.type.tensor_type.shape.dim]
+    return DIMENSIONS if any(not size.HasField("dim_value") for size in sizes) else DIMENSIONS[:1]

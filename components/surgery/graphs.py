@@ -28,10 +28,8 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
         return result
     weights = {tensor.name for tensor in result.graph.initializer}
     result.graph.value_info.extend(info for info in inferred.graph.value_info if info.name not in weights)
-    known = {output.name: output for output in inferred.graph.output}
-    for output in result.graph.output:
-        if output.type.tensor_type.elem_type == 0 and output.name in known:
-            output.CopyFrom(known[output.name])
+    for output, known in zip(result.graph.output, inferred.graph.output, strict=True):
+        output.CopyFrom(known)
     return result
 
 
@@ -53,7 +51,7 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def to_graph(model: onnx.ModelProto) -> gs.Graph:
     """The model as a graph to operate on, with inferred shapes; the model itself stays untouched."""
-    G_LOGGER.severity = G_LOGGER.ERROR
+    G_LOGGER.severity = G_LOGGER.CRITICAL + 1
     graph = gs.import_onnx(infer_shapes(model))
     # graphsurgeon forgets which initializers are also inputs; row 41 is about them.
     tensors = graph.tensors()
@@ -82,6 +80,11 @@ def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
     if tensor.shape is None or not all(isinstance(size, int | np.integer) and size >= 0 for size in tensor.shape):
         return None
     return tuple(int(size) for size in tensor.shape)
+
+
+def numpy_dtype(tensor: gs.Tensor) -> np.dtype | None:
+    """The tensor's NumPy type; None where it is unknown or NumPy has none, such as bfloat16 and FP8."""
+    return None if tensor.dtype is None or isinstance(tensor.dtype, int) else np.dtype(tensor.dtype)
 
 
 def constant(tensor: gs.Tensor) -> np.ndarray | None:

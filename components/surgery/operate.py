@@ -8,6 +8,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from components.core.contracts.job import Runtime
+from components.core.errors import UserError
 from components.surgery.graphs import to_graph, to_model
 from components.surgery.proof import SEEDS, Proof, prove, whole_difference
 from components.surgery.registry import SURGERIES
@@ -39,6 +40,9 @@ def operate(
 
     Returns:
         The new model, or the given one itself where no pattern was found, and the report.
+
+    Raises:
+        UserError: the graph is damaged in a way that loading does not find.
     """
     started = time.monotonic()
     surgeries = [
@@ -88,8 +92,8 @@ class _Theatre:
             if record.row != surgery.row or record.outcome is not Outcome.REFUSED
         }
         if self._graph is None:
-            self._graph = to_graph(self.model)
-        if not surgery.matches(self._graph):
+            self._graph = _read(self.model)
+        if not self._matches(surgery):
             self._untouched.add(surgery.row)
             return False
         changed = self._apply(surgery)
@@ -97,17 +101,34 @@ class _Theatre:
         self._untouched = set() if changed else self._untouched | {surgery.row}
         return changed
 
+    def _matches(self, surgery: Surgery) -> bool:
+        try:
+            return surgery.matches(self._graph)
+        except Exception as error:
+            self._record_failure(surgery, error)
+            return False
+
+    def _record_failure(self, surgery: Surgery, error: Exception) -> None:
+        """A graph that no exporter writes, or a mistake of ours: it costs this surgery and not the run."""
+        words = f"the surgery failed on this graph: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        change = Change("whole graph", words, "report it with the model", outcome=Outcome.REFUSED)
+        self._record(surgery, [change], {}, "")
+
     def _apply(self, surgery: Surgery) -> bool:
         options = self.options
         while True:
-            graph = to_graph(self.model)
-            changes = list(surgery.apply(graph, options))
-            done = [change for change in changes if change.outcome is Outcome.DONE]
-            if not done:
-                self._record(surgery, changes, {}, "")
+            graph = _read(self.model)
+            try:
+                changes = list(surgery.apply(graph, options))
+                done = [change for change in changes if change.outcome is Outcome.DONE]
+                if not done:
+                    self._record(surgery, changes, {}, "")
+                    return False
+                after = to_model(graph, self.model)
+                proof = prove(self.model, after, done, self.seeds)
+            except Exception as error:
+                self._record_failure(surgery, error)
                 return False
-            after = to_model(graph, self.model)
-            proof = prove(self.model, after, done, self.seeds)
             wrong = [
                 change for position, change in enumerate(done) if proof.errors.get(position, 0.0) > change.tolerance
             ]
@@ -141,6 +162,14 @@ class _Theatre:
                 max_error=errors.get(change.node),
                 note=note if change.outcome is not Outcome.REFUSED else "",
             )
+
+
+def _read(model: onnx.ModelProto) -> gs.Graph:
+    try:
+        return to_graph(model)
+    except Exception as error:
+        words = " ".join(str(error).split())[:200]
+        raise UserError(f"the ONNX graph cannot be read: {type(error).__name__}: {words}; export it again") from error
 
 
 def _errors(done: Sequence[Change], proof: Proof) -> dict[str, float]:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from components.surgery.evaluate import EvaluationError, Model, run_piece
-from components.surgery.feeds import dimensions, feed
+from components.surgery.feeds import dimensions, feed, inputs_of
 from components.surgery.surgery import Change
 
 SEEDS = (0, 1)
@@ -39,11 +39,12 @@ def prove(
     Returns:
         The errors; or why the old model itself does not run, in which case nothing is proven or refuted.
     """
-    given = {value.name for value in before.graph.input}
-    border = [name for change in changes for name in (*change.inputs, *change.outputs) if name not in given]
+    fed = {value.name for value in before.graph.input}
+    border = [name for change in changes for name in (*change.inputs, *change.outputs) if name not in fed]
     try:
         old = _model_with_border(before, border)
-        runs = [_runnable(old, before, seed) for seed in seeds]
+        given = inputs_of(before, after)
+        runs = [_runnable(old, given, seed) for seed in seeds]
     except EvaluationError as error:
         return Proof(unproven=f"the model before does not run in ONNX Runtime: {error}")
     runs = [(inputs, {**inputs, **values}) for inputs, values in runs]
@@ -93,7 +94,7 @@ def whole_difference(before: onnx.ModelProto, after: onnx.ModelProto, seed: int 
     """Error of each output of the whole model on one random input; empty where the old model does not run."""
     kept = {value.name for value in after.graph.input}
     try:
-        inputs, old = _runnable(Model(before), before, seed)
+        inputs, old = _runnable(Model(before), inputs_of(before, after), seed)
         new = Model(after)({name: value for name, value in inputs.items() if name in kept})
     except EvaluationError:
         return {}
@@ -108,10 +109,12 @@ def _model_with_border(before: onnx.ModelProto, border: Sequence[str]) -> Model:
         raise AssertionError(f"a surgery names a border that the graph does not have: {error}") from error
 
 
-def _runnable(model: Model, proto: onnx.ModelProto, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _runnable(
+    model: Model, given: Sequence[onnx.ValueInfoProto], seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     last = EvaluationError("it has no inputs")
-    for dimension in dimensions(proto):
-        inputs = feed(proto, seed, dimension)
+    for dimension in dimensions(given):
+        inputs = feed(given, seed, dimension)
         try:
             return inputs, model(inputs)
         except EvaluationError as error:

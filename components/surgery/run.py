@@ -1,23 +1,25 @@
 """The step `surgery`: one model for every runtime of the job, each made fit for it, with a report of what was done."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-import onnx
-
+from components.core.apart import DiedError, run_apart
 from components.core.contracts.job import Job, Runtime
 from components.core.contracts.variant import MANIFEST, SOURCES, Manifest, Status, Variant
 from components.core.errors import UserError
 from components.core.files import write_bytes_atomic, write_json_atomic
-from components.core.onnx_files import load_onnx, save_onnx
 from components.core.stepping import progress
-from components.surgery.operate import operate
 from components.surgery.registry import SURGERIES
 from components.surgery.report import SurgeryReport, to_markdown
 from components.surgery.surgery import Options
 
 CANONICAL = "canonical"
 REPORT = "surgery_report"
+_WORK = ".work"
+WORKER = "components.surgery.worker"
+TIME_LIMIT = 1800.0
+"""Seconds that the work on one model may take."""
 
 
 def run_surgery(job: Job, exported: Path, out: Path, options: Options | None = None) -> Manifest:
@@ -38,28 +40,25 @@ def run_surgery(job: Job, exported: Path, out: Path, options: Options | None = N
     """
     folder = exported / SOURCES if (exported / SOURCES / MANIFEST).is_file() else exported
     given = Manifest.read(folder)
-    sources = _sources(given, folder)
     reports: dict[str, SurgeryReport] = {}
     variants: list[Variant] = []
+    sources = _sources(given, folder)
     for number, source in enumerate(sources):
-        model = load_onnx(folder / source.file) if source.file else None
-        finished: dict[tuple[int, ...], tuple[onnx.ModelProto, SurgeryReport]] = {}
-        for position, runtime in enumerate(job.target.runtimes):
-            name = f"surgery-{runtime}" + (f"-{source.id}" if number else "")
-            done = number * len(job.target.runtimes) + position
-            progress(f"operating on {source.id} for {runtime}", done, len(sources) * len(job.target.runtimes))
-            if model is None or runtime is Runtime.TORCH:
+        progress(f"operating on {source.id}", number, len(sources))
+        names = {runtime: f"surgery-{runtime}" + (f"-{source.id}" if number else "") for runtime in job.target.runtimes}
+        finished, died = _operate(source, folder, list(names), out, options or Options())
+        for runtime, name in names.items():
+            if source.file is None or runtime is Runtime.TORCH:
                 variants.append(_without_model(source, name, runtime))
-                continue
-            # Runtimes that need the same surgeries share the work.
-            rows = tuple(surgery.row for surgery in SURGERIES if runtime in surgery.targets)
-            if rows not in finished:
-                finished[rows] = operate(model, runtime, options=options)
-            operated, report = finished[rows]
-            reports[name] = report.model_copy(update={"target": runtime})
-            file = f"{name.removeprefix('surgery-')}/model.onnx"
-            save_onnx(operated, out / file)
-            variants.append(_variant(source, name, runtime, file, report))
+            elif runtime not in finished:
+                failed = {"status": Status.FAILED, "reason": f"surgery failed: {died}"}
+                variants.append(_without_model(source, name, runtime).model_copy(update=failed))
+            else:
+                model, reports[name] = finished[runtime]
+                file = f"{name.removeprefix('surgery-')}/model.onnx"
+                _copy(model, out / file)
+                variants.append(_variant(source, name, runtime, file, reports[name]))
+        shutil.rmtree(out / _WORK, ignore_errors=True)
     write_json_atomic(
         out / f"{REPORT}.json", {name: report.model_dump(mode="json") for name, report in reports.items()}
     )
@@ -69,23 +68,72 @@ def run_surgery(job: Job, exported: Path, out: Path, options: Options | None = N
     return manifest
 
 
+def _operate(
+    source: Variant, folder: Path, runtimes: Sequence[Runtime], out: Path, options: Options
+) -> tuple[dict[Runtime, tuple[Path, SurgeryReport]], str]:
+    """The operated file and the report of each runtime that was reached, and why not all were."""
+    if source.file is None:
+        return {}, ""
+    out.mkdir(parents=True, exist_ok=True)
+    # Runtimes that need the same surgeries share the work.
+    groups: dict[tuple[int, ...], list[Runtime]] = {}
+    for runtime in runtimes:
+        if runtime is not Runtime.TORCH:
+            rows = tuple(surgery.row for surgery in SURGERIES if runtime in surgery.targets)
+            groups.setdefault(rows, []).append(runtime)
+    tasks = {
+        group[0]: {
+            "runtime": group[0],
+            "file": str((out / _WORK / group[0] / "model.onnx").resolve()),
+            "report": str((out / _WORK / group[0] / "report.json").resolve()),
+        }
+        for group in groups.values()
+    }
+    request = {
+        "onnx": str((folder / source.file).resolve()),
+        "nms_rounds": options.nms_rounds,
+        "sampling_ratio": options.sampling_ratio,
+        "tasks": list(tasks.values()),
+    }
+    died = ""
+    try:
+        answer = run_apart(WORKER, request, TIME_LIMIT)
+    except DiedError as error:
+        died, answer = str(error), {}
+    if "user_error" in answer:
+        raise UserError(answer["user_error"])
+    finished = {}
+    for group in groups.values():
+        task = tasks[group[0]]
+        if Path(task["report"]).is_file():
+            report = SurgeryReport.model_validate_json(Path(task["report"]).read_text())
+            for runtime in group:
+                finished[runtime] = Path(task["file"]), report.model_copy(update={"target": runtime})
+    return finished, died
+
+
+def _copy(model: Path, target: Path) -> None:
+    """Copies a model file, and the weights beside it that a file above 2 GiB has."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for path in model.parent.glob(f"{model.name}*"):
+        shutil.copyfile(path, target.parent / path.name)
+
+
 def _sources(given: Manifest, folder: Path) -> list[Variant]:
     canonical = [variant for variant in given.variants if variant.id == CANONICAL]
     if folder.name == SOURCES:
         return sorted(given.variants, key=lambda variant: variant.id != CANONICAL)
     if canonical:
         return canonical
-    files = sorted(set(_onnx_files(given)))
+    files = {
+        variant.file: variant
+        for variant in given.variants
+        if variant.file and variant.file.endswith(".onnx") and variant.status is Status.OK
+    }
     if len(files) != 1:
-        listed = ", ".join(files) or "none"
+        listed = ", ".join(sorted(files)) or "none"
         raise UserError(f"{folder / MANIFEST} lists {len(files)} ONNX files ({listed}); surgery needs exactly one")
-    return [next(variant for variant in given.variants if variant.file == files[0])]
-
-
-def _onnx_files(given: Manifest) -> Iterator[str]:
-    for variant in given.variants:
-        if variant.file and variant.file.endswith(".onnx") and variant.status is Status.OK:
-            yield variant.file
+    return list(files.values())
 
 
 def _without_model(source: Variant, name: str, runtime: Runtime) -> Variant:

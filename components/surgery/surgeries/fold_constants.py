@@ -12,7 +12,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from components.surgery.evaluate import EvaluationError, run_node
-from components.surgery.graphs import constant, has_subgraphs, static_shape
+from components.surgery.graphs import constant, has_subgraphs, numpy_dtype, static_shape
 from components.surgery.surgery import EVERY_TARGET, Change, Options, Surgery
 
 MAX_GROWTH = 2**20
@@ -25,15 +25,15 @@ _NEVER = {
 
 def matches(graph: gs.Graph) -> bool:
     """Whether a node can be computed now."""
-    return any(_foldable(node) and _affordable(node) for node in graph.nodes)
+    return any(_foldable(node) and _affordable(node) and not _is_output(node, graph) for node in graph.nodes)
 
 
-def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
+def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:  # noqa: ARG001
     """Computes them, in topological order, so that what depends on them folds in the same pass."""
     folded: dict[str, int] = {}
     graph.toposort()
     for node in list(graph.nodes):
-        if not _foldable(node) or node.name in options.skip or not _affordable(node):
+        if not _foldable(node) or not _affordable(node) or _is_output(node, graph):
             continue
         values = _compute(node, graph)
         if values is None:
@@ -56,6 +56,11 @@ def _foldable(node: gs.Node) -> bool:
     if node.op == "Shape":
         return isinstance(node.inputs[0], gs.Constant) or static_shape(node.inputs[0]) is not None
     return bool(node.inputs) and all(isinstance(tensor, gs.Constant) or tensor.is_empty() for tensor in node.inputs)
+
+
+def _is_output(node: gs.Node, graph: gs.Graph) -> bool:
+    """Whether the node only makes a constant an output of the graph, which needs a node."""
+    return node.op == "Identity" and any(tensor is node.outputs[0] for tensor in graph.outputs)
 
 
 def _affordable(node: gs.Node) -> bool:
@@ -82,7 +87,8 @@ def _bytes(tensor: gs.Tensor) -> int:
     shape = static_shape(tensor)
     if shape is None:
         return 0
-    return math.prod(shape) * (np.dtype(tensor.dtype).itemsize if tensor.dtype is not None else 8)
+    dtype = numpy_dtype(tensor)
+    return math.prod(shape) * (dtype.itemsize if dtype is not None else 8)
 
 
 def _compute(node: gs.Node, graph: gs.Graph) -> list[np.ndarray | None] | None:

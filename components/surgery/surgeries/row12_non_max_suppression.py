@@ -111,9 +111,8 @@ def _pad(graph: gs.Graph, node: gs.Node, plan: NmsPlan, found: Study, emit: Emit
     emit.finish(padded, selected)
     number.name, number.shape = f"{selected.name}_rows", (1,)
     graph.outputs.append(number)
-    for tensor in graph.outputs:
-        if any(tensor is output for output in found.outputs):
-            tensor.shape = None
+    for tensor in found.outputs:
+        tensor.shape = [None] * found.full[tensor.name].ndim
     names = tuple(tensor.name for tensor in found.outputs)
     what = (
         f"fixed-point NMS of {plan.boxes} boxes; {', '.join(names)} now have {size} rows: the real ones first, "

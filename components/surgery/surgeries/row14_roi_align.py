@@ -108,6 +108,10 @@ def _replace(graph: gs.Graph, node: gs.Node, options: Options) -> Change:
     )
     if tolerance > TOLERANCE:
         what += f"; float32 resolves a coordinate of it to {tolerance:.0e}, the tolerance here"
+    if not node.attrs.get("sampling_ratio", 0):
+        # Another number of samples is another model: the error is reported and is no reason to take it back.
+        tolerance = math.inf
+        what += ", where the model adapts their number to each box; this moves the numbers, check the accuracy"
     return Change(
         label(node),
         _WHY,

@@ -35,13 +35,46 @@ def matches(graph: gs.Graph) -> bool:
 
 def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
     """Replaces each where that changes no number."""
-    changes = []
+    changes = _merge(graph, options)
+    if changes:
+        return changes
     for node in [node for node in graph.nodes if node.op == "NonZero" and label(node) not in options.skip]:
         try:
             changes.append(_range(graph, node) or _replace(graph, node))
         except NotStaticError as error:
             changes.append(refusal(node, str(error), _WAY_OUT))
     return changes
+
+
+def _merge(graph: gs.Graph, options: Options) -> list[Change]:
+    """Makes one NonZero of several of the same mask, as exporters write them for ``x[mask] = f(x[mask])``."""
+    first: dict[str, gs.Node] = {}
+    changes = []
+    for node in graph.nodes:
+        if node.op != "NonZero" or label(node) in options.skip:
+            continue
+        mask = _same_mask(node.inputs[0])
+        other = first.setdefault(mask.name, node)
+        if other is node:
+            continue
+        for reader in list(node.outputs[0].outputs):
+            reader.inputs = [other.outputs[0] if tensor is node.outputs[0] else tensor for tensor in reader.inputs]
+        if any(tensor is node.outputs[0] for tensor in graph.outputs):
+            continue
+        why = "several indices of one mask have to be made static together"
+        changes.append(Change(label(node), why, f"merged with {label(other)}, which has the same mask"))
+    return changes
+
+
+def _same_mask(mask: gs.Tensor) -> gs.Tensor:
+    """The tensor that a mask is an unchanged copy of: through Identity and an Expand to its own shape."""
+    while mask.inputs and mask.inputs[0].op in ("Identity", "Expand"):
+        source = mask.inputs[0].inputs[0]
+        shape = static_shape(source)
+        if mask.inputs[0].op == "Expand" and (shape is None or shape != static_shape(mask)):
+            break
+        mask = source
+    return mask
 
 
 def _range(graph: gs.Graph, node: gs.Node) -> Change | None:
@@ -104,7 +137,7 @@ def _pad(graph: gs.Graph, node: gs.Node, every: np.ndarray, found: Study, emit: 
     number.name, number.shape = f"{indices.name}_rows", (1,)
     graph.outputs.append(number)
     for tensor in found.outputs:
-        tensor.shape = None
+        tensor.shape = [None] * found.full[tensor.name].ndim
     names = tuple(tensor.name for tensor in found.outputs)
     what = (
         f"{', '.join(names)} now have {count} rows: the real ones first, then the last again; output {number.name} "

@@ -1,0 +1,40 @@
+"""Operates on one ONNX file for several runtimes, in a process of its own: ONNX Runtime aborts on some damaged graphs.
+
+``python -m components.surgery.worker REQUEST.json ANSWER.json``; `components.surgery.run` writes the one and reads the
+other. Every result is written as soon as it is there, so that a crash costs only what comes after it.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from components.core.contracts.job import Runtime
+from components.core.errors import UserError
+from components.core.files import write_bytes_atomic
+from components.core.onnx_files import load_onnx, save_onnx
+from components.surgery.operate import operate
+from components.surgery.surgery import Options
+
+
+def main(request_path: Path, answer_path: Path) -> None:
+    """Operates on ``onnx`` for each of the request's ``tasks``: a runtime, the model file and the report to write.
+
+    The answer is ``{}``, or ``{"user_error"}`` for a file that cannot be used.
+    """
+    request = json.loads(request_path.read_text())
+    options = replace(Options(), nms_rounds=request["nms_rounds"], sampling_ratio=request["sampling_ratio"])
+    answer = {}
+    try:
+        model = load_onnx(Path(request["onnx"]))
+        for task in request["tasks"]:
+            operated, report = operate(model, Runtime(task["runtime"]), options=options)
+            save_onnx(operated, Path(task["file"]))
+            write_bytes_atomic(Path(task["report"]), report.model_dump_json().encode())
+    except UserError as error:
+        answer = {"user_error": str(error)}
+    answer_path.write_text(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
