@@ -55,6 +55,7 @@ def run(
     from components.core.job_file import read_job
     from components.core.s3 import cache_folder
     from components.fetch.sources import check_sources
+    from components.publish.run import check_destination
     from pipelines.ladder.recipe import check_factory, overridden
     from pipelines.local.run import InterruptedRunError, Options, run_ladder, search_path
 
@@ -63,6 +64,7 @@ def run(
     sys.path[:] = list(dict.fromkeys([*search_path(folder), *sys.path]))
     check_factory(job)
     check_sources(job)
+    check_destination(job)
     target = out or Path("runs") / job.name
     _check_folder(target)
     command = _command(job_file, target, mode, rungs)

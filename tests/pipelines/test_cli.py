@@ -79,6 +79,7 @@ BAD_JOBS = [
     ("goal.min_speedup", "2 ms", "job.yaml: goal.min_speedup: '2 ms' has the unit 'ms'"),
     ("goal.min_speed", "2x", "job.yaml: goal.min_speed: unknown key, did you mean min_speedup?"),
     ("goal.max_accuracy_drop", 7, "job.yaml: goal.max_accuracy_drop: given 7"),
+    ("goal.max_accuracy_drop", -0.1, "job.yaml: goal.max_accuracy_drop: given -0.1"),  # stricter than the baseline
     ("goal.min_speedup", "1x", "job.yaml: goal: min_speedup 1x is met by the baseline itself"),
     ("target.runtimes", ["onnx"], "job.yaml: target.runtimes.0: given 'onnx', did you mean"),
     ("model.factory", "no_such_package.models:f", "model.factory: no_such_package.models:f: there is no Python module"),
@@ -166,6 +167,18 @@ def test_a_bad_command_is_one_line(job_folder, capsys, arguments, line):
     assert lines[0].startswith("hasten: ")
     assert line in lines[0]
     assert not Path("o").exists()
+
+
+def test_a_store_that_cannot_be_reached_is_refused_before_any_work(job_folder, capsys, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "kept-to-itself")
+    with_job(job_folder, "publish", {"to": "s3://models/trees", "endpoint": "http://127.0.0.1:9"})
+    code, lines = run("run", job_folder / "job.yaml", "--out", "out", capsys=capsys)
+    assert code == 2
+    assert len(lines) == 1
+    assert "http://127.0.0.1:9" in lines[0]
+    assert "kept-to-itself" not in lines[0]
+    assert not Path("out").exists()
 
 
 def test_a_folder_that_is_full_is_not_overwritten(job_folder, capsys):
