@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -153,7 +154,12 @@ def _run_child(job: Job, options: Options, record: RunRecord, state: RunState, v
         log.write(f"\n===== {record.started} start {record.starts}: {record.command}\n".encode())
         log.flush()
         offset = log.tell()
-        with _stoppable() as stop_asked, _started(request, events, log, options) as child:
+        # KFP leaves a folder behind for every step; here they go with the run.
+        with (
+            tempfile.TemporaryDirectory(prefix="hasten-run-", ignore_cleanup_errors=True) as temporary,
+            _stoppable() as stop_asked,
+            _started(request, events, log, options, temporary) as child,
+        ):
             _follow(child, events, state, view, stop_asked)
             stopped = stop_asked()
             code = child.poll()
@@ -175,13 +181,16 @@ def _version() -> str:
 
 
 @contextlib.contextmanager
-def _started(request: Path, events: Path, log: IO[bytes], options: Options) -> Iterator["subprocess.Popen[bytes]"]:
+def _started(
+    request: Path, events: Path, log: IO[bytes], options: Options, temporary: str
+) -> Iterator["subprocess.Popen[bytes]"]:
     """The child, in a process group of its own that is gone when the block ends, whatever happens in it."""
     environment = {
         **os.environ,
         EVENTS: str(events.resolve()),
         LIFELINE: "stdin",
         "HASTEN_CACHE": str(options.cache.resolve()),
+        "TMPDIR": temporary,
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(search_path(options.job_folder)),
         "PYTHONSAFEPATH": "1",
