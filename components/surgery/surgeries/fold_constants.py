@@ -15,7 +15,7 @@ from components.surgery.evaluate import EvaluationError, run_node
 from components.surgery.graphs import constant, has_subgraphs, numpy_dtype, static_shape
 from components.surgery.surgery import EVERY_TARGET, Change, Options, Surgery
 
-MAX_GROWTH = 2**20
+MAX_GROWTH = 2**18
 """Bytes that a folded node's outputs may be larger than its inputs."""
 _NEVER = {
     *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),

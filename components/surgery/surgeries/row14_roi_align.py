@@ -162,8 +162,8 @@ def _atlas(
     down = -(-count // across)
     atlas: gs.Tensor = features
     if down * across > count:
-        blank = np.zeros((down * across - count, channels, height, width), np.float32)
-        atlas = emit("Concat", atlas, blank, axis=0)
+        blank = np.array([0, 0, 0, 0, down * across - count, 0, 0, 0], np.int64)
+        atlas = emit("Pad", atlas, blank, mode="constant")
     if down * across > 1:
         tiles = emit.reshape(atlas, (down, across, channels, height, width))
         atlas = emit("Transpose", tiles, perm=[2, 0, 3, 1, 4])

@@ -113,7 +113,7 @@ def test_external_weights_are_found(tmp_path):
 
 def test_an_open_batch_takes_the_jobs_shape(write, tmp_path):
     model = network(batch="n", side="s")
-    card = build_engine(RTX, write(model), tmp_path / "model.engine", input_shape=[2, 3, 24, 24])
+    card = build_engine(RTX, write(model), tmp_path / "shaped.engine", input_shape=[2, 3, 24, 24])
     assert card.inputs[0].shape == [2, 3, 24, 24]
     text = refusal(write, model, tmp_path, input_shape=[])
     assert text == "'image': the input has open dimensions [-1, 3, -1, -1]; fix them when exporting"

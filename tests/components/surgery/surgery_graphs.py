@@ -54,8 +54,8 @@ def rtx(model: onnx.ModelProto) -> Verdict:
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         if -1 in tuple(tensor.shape):
-            shape = tuple(2 if side == -1 else side for side in tensor.shape)
-            profile.set_shape(tensor.name, shape, shape, shape)
+            shapes = [tuple(size if side == -1 else side for side in tensor.shape) for size in (1, 2, 3)]
+            profile.set_shape(tensor.name, *shapes)
             config.num_optimization_profiles or config.add_optimization_profile(profile)
     plugins = sum(network.get_layer(i).type.name.startswith("PLUGIN") for i in range(network.num_layers))
     engine = builder.build_serialized_network(network, config)

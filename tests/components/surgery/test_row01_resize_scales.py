@@ -117,7 +117,9 @@ def rounded(factor):
 
 
 def test_a_rounded_multiple_does_not_pass_for_an_exact_one():
-    assert scales_of(operate(rounded(1.5), Runtime.TENSORRT)[0]) is None
+    after, report = operate(rounded(1.5), Runtime.TENSORRT)
+    assert scales_of(after) is None
+    assert [record.outcome for record in report.records] == [Outcome.REFUSED]
     np.testing.assert_array_equal(scales_of(surgered(rounded(3.0))), [1, 1, 3, 3])
 
 

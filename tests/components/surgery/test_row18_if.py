@@ -61,7 +61,8 @@ def test_a_squeezed_open_dimension_is_pinned():
 @needs_rtx
 def test_tensorrt_fails_on_the_rank_mismatch_and_builds_the_result():
     verdict = rtx(squeezed())
-    assert verdict.stage in ("reject", "build")
+    assert verdict.stage == "build"
+    assert "Must have inputs with equal ranks when condition is not a build-time constant" in verdict.words
     assert rtx(surgered(squeezed()))[::2] == ("ok", 0)
 
 

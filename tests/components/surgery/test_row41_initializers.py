@@ -74,6 +74,15 @@ def test_tensorrt_284_upsampling_of_opset_9_and_11_builds():
         assert worst(before, after, [{"image": image.numpy()}]) == 0
 
 
+def test_a_modern_file_that_lists_its_initializers_only_loses_them_from_its_inputs():
+    before = convolution(listed=True)
+    after = surgered(before)
+    assert [value.name for value in after.graph.input] == ["image"]
+    assert sorted(tensor.name for tensor in after.graph.initializer) == ["bias", "weights"]
+    assert (after.ir_version, after.opset_import[0].version) == (8, 17)
+    assert worst(before, after, FEEDS) == 0
+
+
 @pytest.mark.parametrize("target", [Runtime.ONNXRUNTIME, Runtime.OPENVINO])
 def test_cpu_runtimes_get_clean_inputs_too(target):
     before = convolution(opset=9, ir_version=3)
