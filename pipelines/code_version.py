@@ -13,7 +13,7 @@ from pathlib import Path
 
 from components.core.machine import cpu_flags, cpu_model, package_versions
 
-_MORE_PACKAGES = ("onnxscript", "onnxslim", "onnx-graphsurgeon", "safetensors")
+_MORE_PACKAGES = ("onnxscript", "onnx-graphsurgeon", "safetensors")
 
 
 def code_version() -> str:

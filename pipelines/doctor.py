@@ -53,7 +53,7 @@ class Report(BaseModel):
 _STEP_MODULES = {
     "fetch": ("boto3", "PIL"),
     "export": ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "safetensors"),
-    "surgery": ("onnx", "onnxslim", "onnxruntime"),
+    "surgery": ("onnx", "onnx_graphsurgeon", "onnxruntime"),
     "int8 (openvino)": ("openvino", "nncf"),
     "int8 (onnxruntime, tensorrt)": ("onnx", "onnxruntime"),
     "fp16": ("onnx",),
