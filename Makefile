@@ -27,7 +27,7 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 
 run: $(VENV)/laptop.stamp ## get the tree sample and make its detector fast; results in runs/trees
 	$(BIN)/hasten sample trees
-	$(BIN)/hasten run pipelines/examples/trees.yaml --out runs/trees
+	$(BIN)/hasten run pipelines/examples/trees.yaml --out runs/trees --resume
 
 test: lint ## everything that CI checks
 	$(BIN)/python -m pytest

@@ -31,6 +31,14 @@ def run(
         Path | None,
         typer.Option(help="Folder of the step cache. Default: `$HASTEN_CACHE` or `~/.cache/hasten`."),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Take up the folder's last run even if it finished: what it measured counts, unless model, data, job "
+            "or code changed. Without it a finished run is measured again.",
+        ),
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do every step again, whatever the cache holds.")] = False,
 ) -> int:
     """Climb the ladder: make the job's model fast enough, measured on this machine.
@@ -38,7 +46,8 @@ def run(
     Steps: fetch, export, a benchmark of the model as it is; then, rung by rung until the goal is met, surgery, the
     rung's technique, engine and benchmark; then the leaderboard, the report and, if the job says where, publishing.
 
-    Run it again after a crash, a Ctrl-C or a reboot: finished steps are not done twice.
+    Run it again after a crash, a Ctrl-C or a reboot: finished steps are not done twice. A run that finished is measured
+    again on the models that it made, or with `--resume` not at all.
 
     **Examples**
 
@@ -73,6 +82,7 @@ def run(
         cache=cache or cache_folder(),
         command=command,
         fresh=fresh,
+        resume=resume,
         job_folder=folder,
         began=psutil.Process().create_time(),
     )

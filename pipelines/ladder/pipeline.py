@@ -63,6 +63,7 @@ def _publish(run: _Run, board: PipelineChannel, report_uri: PipelineChannel) -> 
     where = destination(board=board, job=run.job)
     with dsl.If(where.output == "publish", name="publish"):
         published = publish(job=run.job, board=board, report_uri=report_uri, code_version=run.code_version)
+        published.set_caching_options(enable_caching=False)  # doing it twice changes nothing, and the store may have
     with dsl.Else(name="keep-to-oneself"):
         nothing = keep(value="")
     return dsl.OneOf(published.outputs["Output"], nothing.output)

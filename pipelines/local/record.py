@@ -68,10 +68,15 @@ def last_record(folder: Path) -> RunRecord | None:
         return None
 
 
-def next_record(folder: Path) -> RunRecord:
-    """The record to go on with: the last run's if it did not finish, else a new one."""
+def next_record(folder: Path, resume: bool = False) -> RunRecord:
+    """The record to go on with: the last run's if it did not finish, else a new one.
+
+    Args:
+        folder: the run's folder.
+        resume: go on with the last run even if it finished.
+    """
     last = last_record(folder)
-    if last is None or last.stage is Stage.FINISHED:
+    if last is None or (last.stage is Stage.FINISHED and not resume):
         return RunRecord(starts=1)
     return RunRecord(run_id=last.run_id, starts=last.starts + 1)
 

@@ -54,6 +54,8 @@ class Options:
     command: str = ""
     fresh: bool = False
     """Whether to do every step again, whatever the cache holds."""
+    resume: bool = False
+    """Whether the folder's last run is taken up even if it finished, so that its measurements count."""
     job_folder: Path | None = None
     """Modules beside the job file can be its factory."""
     began: float | None = None
@@ -95,7 +97,7 @@ def run_ladder(job: Job, options: Options, view: View) -> Result:
     """
     began = options.began or time.time()
     with locked(options.out):
-        record = next_record(options.out)
+        record = next_record(options.out, options.resume)
         record.job, record.command, record.version = job.name, options.command, _version()
         record.started = datetime.now(UTC).isoformat(timespec="seconds")
         record.write(options.out)

@@ -141,6 +141,15 @@ def test_killed_at_every_step_a_run_resumes_and_keeps_what_it_measured(place):
     assert published is not None
     assert any(Path(published[1]).iterdir())
 
+    # A finished run that is taken up again has nothing left to do.
+    began = time.monotonic()
+    again = hasten(place / "cache", "run", place / "job" / "job.yaml", "--out", out, "--json", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == board
+    assert states(out)["int8", "benchmark"] == states(out)["", "report"] == "cached"
+    assert states(out)["", "publish"] == "done"
+    assert time.monotonic() - began < 60
+
 
 def test_a_new_run_measures_again_and_reuses_the_models(place):
     # Another folder and a goal that no rung meets: models come from the same recipe, and exit code 3 says "not met".

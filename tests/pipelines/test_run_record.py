@@ -15,6 +15,7 @@ def test_an_unfinished_run_keeps_its_id(tmp_path):
         assert next_record(tmp_path).run_id == first.run_id
     RunRecord(run_id=first.run_id, stage=Stage.FINISHED).write(tmp_path)
     assert next_record(tmp_path).run_id != first.run_id
+    assert next_record(tmp_path, resume=True).run_id == first.run_id
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"stage": "elsewhere"}'])
