@@ -4,11 +4,13 @@ Source: the PyPI wheel ``deepforest==2.1.0`` (MIT), folder ``deepforest/data`` (
 for training and calibration, the other, never seen in training, for the test.
 """
 
+import io
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+from components.core.files import write_bytes_atomic
 from pipelines.samples.wheels import extract_from_wheel
 
 WHEEL = "deepforest==2.1.0"
@@ -94,7 +96,9 @@ def _write_windows(folder: Path, split: str, image_path: Path, boxes: list[Box])
         for left in window_offsets(photograph.width):
             inside = clip_to_window(boxes, left, top, WINDOW)
             name = f"{split}_{top:04d}_{left:04d}.png"
-            photograph.crop((left, top, left + WINDOW, top + WINDOW)).save(folder / "images" / name)
+            encoded = io.BytesIO()
+            photograph.crop((left, top, left + WINDOW, top + WINDOW)).save(encoded, "PNG")
+            _write_if_new(folder / "images" / name, encoded.getvalue())
             images.append({"id": len(images) + 1, "file_name": name, "width": WINDOW, "height": WINDOW})
             for x1, y1, x2, y2 in inside:
                 annotations.append(
@@ -108,4 +112,10 @@ def _write_windows(folder: Path, split: str, image_path: Path, boxes: list[Box])
                     }
                 )
     document = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "tree"}]}
-    (folder / f"{split}.json").write_text(json.dumps(document))
+    _write_if_new(folder / f"{split}.json", json.dumps(document).encode())
+
+
+def _write_if_new(path: Path, content: bytes) -> None:
+    """Leaves an equal file alone: a newer time would tell the step cache that the data changed."""
+    if not path.exists() or path.read_bytes() != content:
+        write_bytes_atomic(path, content)
