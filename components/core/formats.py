@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable
 
 from components.core.contracts.job import Metric, Runtime
+from components.core.contracts.leaderboard import Candidate, Leaderboard
 
 _METRICS = {Metric.MAP50: "mAP50", Metric.MAP: "mAP"}
 _RUNTIMES = {
@@ -106,3 +107,14 @@ def markdown(text: object) -> str:
     line = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = _ACTIVE.sub(r"\\\1", line).replace("://", ":\\//")
     return _NUMBERED.sub(r"\1\\", _HEADING_OR_BULLET.sub(r"\\", line))
+
+
+def mark(row: Candidate, board: Leaderboard) -> str:
+    """What the row is, in one word; empty for a plain candidate."""
+    if row.id == board.winner:
+        return "winner"
+    if row.id == board.baseline:
+        return "baseline"
+    if row.reference:
+        return "yardstick"
+    return "meets the goal" if row.meets_goal else ""

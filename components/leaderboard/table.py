@@ -1,7 +1,7 @@
 """The leaderboard as rows of text, for a terminal and for Markdown."""
 
 from components.core.contracts.leaderboard import Candidate, Leaderboard
-from components.core.formats import fraction, markdown, metric_name, milliseconds, per_second, plain, size, times
+from components.core.formats import fraction, mark, markdown, metric_name, milliseconds, per_second, plain, size, times
 
 NUMERIC = frozenset({"p50", "p99", "speed-up", "95% interval", "drop", "images/s", "size", "peak RSS"})
 """Headers of the columns that are aligned right; the accuracy column, named after its metric, is one too."""
@@ -41,17 +41,6 @@ def render_markdown(board: Leaderboard) -> str:
         *(_line([markdown(cell) for cell in cells]) for cells in rows(board)),
     ]
     return "\n".join(lines) + "\n"
-
-
-def mark(row: Candidate, board: Leaderboard) -> str:
-    """What the row is, in one word; empty for a plain candidate."""
-    if row.id == board.winner:
-        return "winner"
-    if row.id == board.baseline:
-        return "baseline"
-    if row.reference:
-        return "yardstick"
-    return "meets" if row.meets_goal else ""
 
 
 def _cells(row: Candidate, board: Leaderboard) -> list[str]:

@@ -199,7 +199,7 @@ def _line(row: Candidate, board: Leaderboard) -> Line:
     speedup, accuracy = row.speedup, row.accuracy
     return Line(
         id=row.id,
-        mark=_mark(row, board),
+        mark=formats.mark(row, board),
         kind=kind_of(row, board),
         on_front=row.id in board.pareto,
         techniques=", ".join(row.techniques),
@@ -220,16 +220,6 @@ def _line(row: Candidate, board: Leaderboard) -> Line:
         size=formats.size(row.size_bytes) if row.size_bytes is not None else "",
         rss=formats.size(row.peak_rss_bytes) if row.peak_rss_bytes is not None else "",
     )
-
-
-def _mark(row: Candidate, board: Leaderboard) -> str:
-    if row.id == board.winner:
-        return "winner"
-    if row.id == board.baseline:
-        return "baseline"
-    if row.reference:
-        return "yardstick"
-    return "meets the goal" if row.meets_goal else ""
 
 
 def _job(job: Job) -> list[tuple[str, str]]:

@@ -1,37 +1,21 @@
-import shutil
-
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
 from components.core.contracts.job import Runtime
-from components.core.contracts.variant import SOURCES, Manifest, Status, Variant
+from components.core.contracts.variant import Status
 from components.core.tasks.detection import fit, read_split
 from components.export.parity import run_onnx
-from components.export.run import run_export
 from components.fp16 import run as fp16_run
 from components.fp16.onnx_half import convert_to_half
 from components.fp16.run import run_fp16
-from fixtures.jobs import make_bundle, make_job
-
-RUNTIMES = (Runtime.OPENVINO, Runtime.ONNXRUNTIME, Runtime.TENSORRT_RTX)
+from fixtures.jobs import make_surgered
 
 
 @pytest.fixture(scope="module")
 def surgered(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fp16")
-    job, bundle = make_job(folder), make_bundle(folder)
-    run_export(job, bundle, folder / "exported")
-    out = folder / "surgered"
-    out.mkdir()
-    shutil.copy(folder / "exported" / SOURCES / "canonical.onnx", out / "model.onnx")
-    variants = [
-        Variant(id=f"surgery-{runtime}", runtime=runtime, techniques=["surgery"], file="model.onnx")
-        for runtime in RUNTIMES
-    ]
-    Manifest(task=job.task, input_shape=job.target.input_shape, variants=variants).write(out)
-    return job, bundle, out
+    return make_surgered(tmp_path_factory.mktemp("fp16"))
 
 
 def weight_bytes(graph):

@@ -6,35 +6,20 @@ import onnx
 import pytest
 
 from components.core.contracts.job import Runtime
-from components.core.contracts.variant import SOURCES, Manifest, Status, Variant
+from components.core.contracts.variant import Manifest, Status, Variant
 from components.core.errors import UserError
 from components.core.tasks.detection import fit, read_split
 from components.export.parity import compare, run_onnx
-from components.export.run import run_export
 from components.int8 import run as int8_run
 from components.int8.calibration import read_calibration_set
 from components.int8.onnx_qdq import quantize_onnx
 from components.int8.run import run_int8
-from fixtures.jobs import make_bundle, make_job
-
-RUNTIMES = (Runtime.OPENVINO, Runtime.ONNXRUNTIME, Runtime.TENSORRT_RTX)
+from fixtures.jobs import make_surgered
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A job, its bundle, and a folder as surgery leaves it: one FP32 variant a runtime."""
-    folder = tmp_path_factory.mktemp("int8")
-    job, bundle = make_job(folder), make_bundle(folder)
-    run_export(job, bundle, folder / "exported")
-    surgered = folder / "surgered"
-    surgered.mkdir()
-    shutil.copy(folder / "exported" / SOURCES / "canonical.onnx", surgered / "model.onnx")
-    variants = [
-        Variant(id=f"surgery-{runtime}", runtime=runtime, techniques=["surgery"], file="model.onnx")
-        for runtime in RUNTIMES
-    ]
-    Manifest(task=job.task, input_shape=job.target.input_shape, variants=variants).write(surgered)
-    return job, bundle, surgered
+    return make_surgered(tmp_path_factory.mktemp("int8"))
 
 
 def batches(bundle):
