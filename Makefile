@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 export HASTEN_CACHE ?= $(CURDIR)/.hasten/cache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick lint compile clean
+.PHONY: help run test quick surgery-table lint compile clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "variables: PYTHON=$(PYTHON) VENV=$(VENV) PIP_ARGS=$(PIP_ARGS)"
 
 $(BIN)/python:
@@ -34,6 +34,9 @@ test: lint ## everything that CI checks
 
 quick: $(VENV)/dev.stamp ## the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
+
+surgery-table: $(VENV)/dev.stamp ## every row of the surgery table: before, after, max error
+	$(BIN)/python tests/benchmarks/surgery_table.py
 
 lint: $(VENV)/dev.stamp ## style, types and the direction of imports
 	$(BIN)/ruff check .

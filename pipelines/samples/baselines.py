@@ -63,7 +63,7 @@ def train_bccd(
         recipe: as of `train_trees`.
     """
     split = read_split(data / "train.json", data / "images")
-    samples = _samples(split)
+    samples = samples_of(split)
     test = read_split(data / "test.json", data / "images")
     facts = {"data": {"train": "BCCD train.json", "train_sha256": sha256_file(data / "train.json")}}
     classes = len(split.categories) + 1
@@ -133,7 +133,7 @@ def measure(model: torch.nn.Module, split: DetectionSplit, shape: tuple[int, int
     return {str(metric): round(value, 4) for metric, value in evaluate(found, split).items()}
 
 
-def _samples(split: DetectionSplit) -> list[Sample]:
+def samples_of(split: DetectionSplit) -> list[Sample]:
     boxes: dict[int, list[list[float]]] = {image.id: [] for image in split.images}
     labels: dict[int, list[int]] = {image.id: [] for image in split.images}
     for annotation in split.document["annotations"]:
