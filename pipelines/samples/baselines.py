@@ -134,6 +134,7 @@ def measure(model: torch.nn.Module, split: DetectionSplit, shape: tuple[int, int
 
 
 def samples_of(split: DetectionSplit) -> list[Sample]:
+    """The images of a split with their boxes and labels, all in memory, as `train_detector` takes them."""
     boxes: dict[int, list[list[float]]] = {image.id: [] for image in split.images}
     labels: dict[int, list[int]] = {image.id: [] for image in split.images}
     for annotation in split.document["annotations"]:
