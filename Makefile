@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export HASTEN_CACHE ?= $(CURDIR)/.hasten/cache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick surgery-table lint compile clean
+.PHONY: help run test quick surgery-table surgery-peers lint compile clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ quick: $(VENV)/dev.stamp ## the tests that take seconds
 
 surgery-table: $(VENV)/dev.stamp ## every row of the surgery table: before, after, max error
 	$(BIN)/python tests/benchmarks/surgery_table.py
+
+surgery-peers: $(VENV)/dev.stamp ## the same graphs through onnxslim, onnxsim and polygraphy
+	$(BIN)/python tests/benchmarks/surgery_peers.py
 
 lint: $(VENV)/dev.stamp ## style, types and the direction of imports
 	$(BIN)/ruff check .
