@@ -11,6 +11,7 @@ from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components.benchmark.component import benchmark
 from components.core.contracts.job import Rung
+from components.core.images import TORCH_IMAGE
 from components.export.component import export
 from components.fetch.component import fetch
 from components.leaderboard.component import decide, leaderboard
@@ -18,6 +19,7 @@ from components.publish.component import publish
 from components.report.component import report
 from pipelines.compress.pipeline import compress
 from pipelines.ladder.prepare import destination, keep, prepare
+from pipelines.scheduling import CPU, GPU_INFER, GPU_RESOURCE, LIGHT, Gpu, place
 
 
 class Result(NamedTuple):
@@ -37,10 +39,12 @@ class _Run(NamedTuple):
     baseline_uri: PipelineChannel
     code_version: PipelineChannel
     run_id: PipelineChannel
+    gpu: Gpu
 
 
 def _climb(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineChannel:
     decision = decide(board=board, job=run.job, rung=str(rung), code_version=run.code_version)
+    place(decision, LIGHT)
     decision.set_caching_options(enable_caching=False)  # quick, and its event tells the live view where the run is
     with dsl.If(decision.output == "climb", name=f"climb-{rung}"):
         climbed = compress(
@@ -53,19 +57,25 @@ def _climb(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineChannel:
             board=board,
             code_version=run.code_version,
             run_id=run.run_id,
+            gpus=run.gpu.count,
+            gpu_resource=run.gpu.resource,
+            gpu_node_selector=run.gpu.node_selector,
+            gpu_tolerations=run.gpu.tolerations,
+            gpu_image=run.gpu.image,
         )
     with dsl.Else(name=f"skip-{rung}"):
-        passed_on = keep(value=board)
+        passed_on = place(keep(value=board), LIGHT)
     return dsl.OneOf(climbed.output, passed_on.output)
 
 
 def _publish(run: _Run, board: PipelineChannel, report_uri: PipelineChannel) -> PipelineChannel:
-    where = destination(board=board, job=run.job)
+    where = place(destination(board=board, job=run.job), LIGHT)
     with dsl.If(where.output == "publish", name="publish"):
         published = publish(job=run.job, board=board, report_uri=report_uri, code_version=run.code_version)
+        place(published, LIGHT)
         published.set_caching_options(enable_caching=False)  # doing it twice changes nothing, and the store may have
     with dsl.Else(name="keep-to-oneself"):
-        nothing = keep(value="")
+        nothing = place(keep(value=""), LIGHT)
     return dsl.OneOf(published.outputs["Output"], nothing.output)
 
 
@@ -73,7 +83,17 @@ def _publish(run: _Run, board: PipelineChannel, report_uri: PipelineChannel) -> 
     name="ladder", description="Climbs from the cheapest technique up until the job's goal is met; publishes the winner"
 )
 def ladder(
-    job: str, mode: str = "", rungs: str = "", command: str = "", code_version: str = "", run_id: str = ""
+    job: str,
+    mode: str = "",
+    rungs: str = "",
+    gpus: str = "0",
+    gpu_resource: str = GPU_RESOURCE,
+    gpu_node_selector: dict = {},  # type: ignore[type-arg]  # noqa: B006
+    gpu_tolerations: list = [],  # type: ignore[type-arg]  # noqa: B006
+    gpu_image: str = TORCH_IMAGE,
+    command: str = "",
+    code_version: str = "",
+    run_id: str = "",
 ) -> Result:
     """Makes a trained model fast enough to ship.
 
@@ -81,6 +101,12 @@ def ladder(
         job: the Job, YAML or JSON text; paths in it are absolute or `s3://`.
         mode: `stop-when-met` or `exhaustive`; empty: as the job says.
         rungs: comma-separated, for instance `int8,fp16`; empty: as the job says.
+        gpus: GPUs of engine builds and benchmarks, for instance `1`; `0`: they run on a CPU node.
+        gpu_resource: Kubernetes' name of the GPU resource; a MIG slice is `nvidia.com/mig-1g.10gb` or the like.
+        gpu_node_selector: node labels of the GPU that the model will be deployed on, for instance
+            `{"nvidia.com/gpu.product": "NVIDIA-L4"}`.
+        gpu_tolerations: further taints of these nodes, as Kubernetes tolerations; `nvidia.com/gpu` is tolerated anyway.
+        gpu_image: image of engine builds and benchmarks; the `tensorrt` image for the runtime `tensorrt`.
         command: how to reproduce this run, for the report.
         code_version: version of the steps' code, a part of every cache key; empty: worked out in the first step.
         run_id: tells two runs apart, so that a new run measures again; empty: a new one.
@@ -90,11 +116,14 @@ def ladder(
         published_uri: the published version, or empty.
     """
     prepared = prepare(job=job, mode=mode, rungs=rungs, code_version=code_version, run_id=run_id)
+    place(prepared, LIGHT)
     prepared.set_caching_options(enable_caching=False)
     out = prepared.outputs
     fetched = fetch(job=out["recipe"], source_digest=out["source_digest"], code_version=out["code_version"])
+    place(fetched, LIGHT)
     bundle_uri = fetched.outputs["Output"]
     exported = export(job=out["recipe"], bundle_uri=bundle_uri, code_version=out["code_version"])
+    place(exported, CPU)
     run = _Run(
         job=out["job"],
         recipe=out["recipe"],
@@ -102,8 +131,9 @@ def ladder(
         baseline_uri=exported.outputs["Output"],
         code_version=out["code_version"],
         run_id=out["run_id"],
+        gpu=Gpu(gpus, gpu_resource, gpu_node_selector, gpu_tolerations, gpu_image),
     )
-    board = benchmark(
+    measured = benchmark(
         job=run.job,
         bundle_uri=run.bundle_uri,
         exported_uri=run.baseline_uri,
@@ -112,10 +142,11 @@ def ladder(
         board="",
         code_version=run.code_version,
         run_id=run.run_id,
-    ).outputs["Output"]
+    )
+    board = place(measured, GPU_INFER, run.gpu).outputs["Output"]
     for rung in Rung:
         board = _climb(run, rung, board)
-    final = leaderboard(board=board, job=run.job, code_version=run.code_version)
+    final = place(leaderboard(board=board, job=run.job, code_version=run.code_version), LIGHT)
     reported = report(
         job=run.job,
         board=final.outputs["Output"],
@@ -123,5 +154,6 @@ def ladder(
         command=command,
         code_version=run.code_version,
     )
+    place(reported, LIGHT)
     published = _publish(run, final.outputs["Output"], reported.outputs["Output"])
     return Result(board=final.outputs["Output"], report_uri=reported.outputs["Output"], published_uri=published)

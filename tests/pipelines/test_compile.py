@@ -85,7 +85,8 @@ def test_caching(compiled):
 def test_parameters_have_defaults_and_words(compiled):
     document = next(yaml.safe_load_all((compiled / "ladder.yaml").read_text()))
     parameters = document["root"]["inputDefinitions"]["parameters"]
-    assert set(parameters) == {"job", "mode", "rungs", "command", "code_version", "run_id"}
+    gpu = {"gpus", "gpu_resource", "gpu_node_selector", "gpu_tolerations", "gpu_image"}
+    assert set(parameters) == {"job", "mode", "rungs", "command", "code_version", "run_id"} | gpu
     assert [name for name, each in parameters.items() if not each.get("isOptional")] == ["job"]
     assert all(each["description"] for each in parameters.values())
     for name, component in components_of(compiled / "ladder.yaml").items():
@@ -99,4 +100,7 @@ def test_no_step_installs_anything_when_it_runs(compiled):
     for executor in document["deploymentSpec"]["executors"].values():
         container = executor["container"]
         assert "pip install" not in " ".join(container.get("command", []))
-        assert container["image"].startswith("ghcr.io/hasten/hasten-python-")
+        # The image of what runs on the GPU is chosen per run.
+        assert container["image"].startswith(("ghcr.io/hasten/hasten-python-", "{{$.inputs.parameters['"))
+    parameters = document["root"]["inputDefinitions"]["parameters"]
+    assert parameters["gpu_image"]["defaultValue"].startswith("ghcr.io/hasten/hasten-python-torch:")

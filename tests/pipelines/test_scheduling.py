@@ -1,0 +1,106 @@
+"""What the compiled pipelines ask of a cluster: read from the platform spec that is uploaded."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines import scheduling
+
+MANIFESTS = Path(__file__).parent.parent.parent / "manifests" / "pipelines"
+ON_GPU = ("benchmark", "engine")
+LIGHT = ("decide", "destination", "fetch", "keep", "leaderboard", "prepare", "publish", "report")
+
+
+def executors(pipeline):
+    """By task name (without the number that tells two uses of one component apart): container and platform config."""
+    spec, platform = yaml.safe_load_all((MANIFESTS / f"{pipeline}.yaml").read_text())
+    configs = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    containers = spec["deploymentSpec"]["executors"]
+    assert sorted(configs) == sorted(containers), "a task has no place"
+    for name, config in configs.items():
+        parts = name.removeprefix("exec-").split("-")
+        yield parts[0], containers[name]["container"], config
+
+
+def tasks(spec):
+    """Every task of a compiled pipeline, those of its inner DAGs included."""
+    for component in (spec["root"], *spec["components"].values()):
+        yield from component.get("dag", {}).get("tasks", {}).items()
+
+
+@pytest.mark.parametrize("pipeline", ["compress", "ladder"])
+def test_every_task_is_bounded_and_passes_pod_security_restricted(pipeline):
+    for name, container, config in executors(pipeline):
+        assert int(config["activeDeadlineSeconds"]) > 0, name
+        assert config["securityContext"] == {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}, name
+        resources = container["resources"]
+        assert resources["resourceCpuRequest"], name
+        assert resources["resourceMemoryRequest"], name
+        assert resources["resourceMemoryLimit"], name
+        assert config["podMetadata"]["labels"] == {"app.kubernetes.io/part-of": "hasten"}
+
+
+@pytest.mark.parametrize("pipeline", ["compress", "ladder"])
+def test_only_builds_and_benchmarks_ask_for_the_gpu_that_the_run_chooses(pipeline):
+    seen = set()
+    for name, container, config in executors(pipeline):
+        seen.add(name)
+        accelerator = container["resources"].get("accelerator")
+        if name not in ON_GPU:
+            assert accelerator is None, name
+            assert "nodeSelector" not in config
+            continue
+        assert accelerator["resourceCount"].startswith("{{$.inputs.parameters['"), name
+        assert accelerator["resourceType"].startswith("{{$.inputs.parameters['")
+        assert container["image"].startswith("{{$.inputs.parameters['")
+        assert config["nodeSelector"]["nodeSelectorJson"]["componentInputParameter"]
+        usual, chosen = config["tolerations"]
+        assert usual == {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+        assert chosen["tolerationJson"]["componentInputParameter"]
+        (term,) = config["nodeAffinity"]
+        expected = {"key": "nvidia.com/gpu.sharing-strategy", "operator": "NotIn", "values": ["mps", "time-slicing"]}
+        assert term["matchExpressions"] == [expected], "what is timed on a shared GPU means nothing"
+        (shared,) = config["emptyDirMounts"]
+        assert shared == {"volumeName": "shm", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "1Gi"}
+    assert set(ON_GPU) <= seen
+
+
+@pytest.mark.parametrize("pipeline", ["compress", "ladder"])
+def test_every_task_is_tried_again_with_growing_pauses(pipeline):
+    spec = next(yaml.safe_load_all((MANIFESTS / f"{pipeline}.yaml").read_text()))
+    leaves = {
+        name: task
+        for name, task in tasks(spec)
+        if "executorLabel" in spec["components"].get(task["componentRef"]["name"], {})
+    }
+    assert leaves
+    for name, task in leaves.items():
+        policy = task["retryPolicy"]
+        kind = name.split("-")[0]
+        expected = scheduling.GPU_INFER if kind in ON_GPU else scheduling.LIGHT if kind in LIGHT else scheduling.CPU
+        assert policy["maxRetryCount"] == expected.retries, name
+        assert policy["backoffDuration"] == "30s"
+        assert policy["backoffFactor"] == 2
+        assert policy["backoffMaxDuration"] == "600s"
+
+
+def test_the_form_in_the_ui_can_be_filled_without_reading_code():
+    spec = next(yaml.safe_load_all((MANIFESTS / "ladder.yaml").read_text()))
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    assert all(parameter.get("description") for parameter in parameters.values())
+    required = [name for name, parameter in parameters.items() if not parameter.get("isOptional")]
+    assert required == ["job"]
+    assert parameters["gpus"]["defaultValue"] == "0"
+    assert parameters["gpu_resource"]["defaultValue"] == "nvidia.com/gpu"
+    assert parameters["gpu_node_selector"]["defaultValue"] == {}
+    assert parameters["gpu_tolerations"]["defaultValue"] == []
+
+
+def test_the_gpu_reaches_every_rung():
+    spec = next(yaml.safe_load_all((MANIFESTS / "ladder.yaml").read_text()))
+    rungs = [task for name, task in tasks(spec) if name.startswith("compress")]
+    assert len(rungs) == 2
+    for task in rungs:
+        for name in ("gpus", "gpu_resource", "gpu_node_selector", "gpu_tolerations", "gpu_image"):
+            assert task["inputs"]["parameters"][name]["componentInputParameter"] == f"pipelinechannel--{name}"
