@@ -16,6 +16,9 @@ from components.surgery.graphs import has_subgraphs
 _IN_MEMORY = 2**30
 """Bytes up to which ONNX Runtime gets a model without a file."""
 
+_WIDENED = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
+"""Types of inputs that a surgery may have widened (row 10)."""
+
 
 class EvaluationError(Exception):
     """ONNX Runtime cannot run it; its own words."""
@@ -34,17 +37,25 @@ class Model:
             model = widened
         self.outputs = [output.name for output in model.graph.output]
         self._session = _session(model)
+        self._types = {value.name: _WIDENED.get(value.type) for value in self._session.get_inputs()}
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All outputs by name.
+
+        Integers are handed over in the width that the model wants.
 
         Raises:
             EvaluationError: it does not run on this feed.
         """
         try:
-            return dict(zip(self.outputs, self._session.run(None, dict(feed)), strict=True))
+            given = {name: self._fitting(name, value) for name, value in feed.items()}
+            return dict(zip(self.outputs, self._session.run(None, given), strict=True))
         except Exception as error:
             raise EvaluationError(_words(error)) from error
+
+    def _fitting(self, name: str, value: np.ndarray) -> np.ndarray:
+        wanted = self._types.get(name)
+        return value if wanted is None or value.dtype.kind not in "iu" else value.astype(wanted, copy=False)
 
 
 def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:

@@ -14,7 +14,7 @@ def inputs_of(model: onnx.ModelProto, pinned_by: onnx.ModelProto | None = None) 
 
     Args:
         model: the model.
-        pinned_by: a later form of it; dimensions that it fixed are fixed here too.
+        pinned_by: a later form of it; dimensions that it fixed are fixed here too. Types stay the model's own.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     later = {value.name: value for value in pinned_by.graph.input} if pinned_by is not None else {}
@@ -23,6 +23,8 @@ def inputs_of(model: onnx.ModelProto, pinned_by: onnx.ModelProto | None = None) 
         if value.name not in weights:
             values.append(onnx.ValueInfoProto())
             values[-1].CopyFrom(later.get(value.name, value))
+            if value.type.HasField("tensor_type"):
+                values[-1].type.tensor_type.elem_type = value.type.tensor_type.elem_type
     return values
 
 

@@ -66,19 +66,23 @@ def prove(
     return Proof(errors, words)
 
 
-def difference(expected: np.ndarray, found: np.ndarray, *, padded: bool = False) -> float:
+def difference(expected: np.ndarray, found: np.ndarray, *, padded: bool = False, span: float | None = None) -> float:
     """Largest absolute difference over the largest magnitude expected; integers differ by inf or not at all.
+
+    Integers of another width are compared by value.
 
     Args:
         expected: the old values.
         found: the new values.
         padded: whether `found` may be longer along one axis; then its beginning counts.
+        span: full scale that the difference is relative to, if that is larger; then integers are numbers too.
     """
     if padded and expected.ndim == found.ndim:
         found = found[tuple(slice(size) for size in expected.shape)]
-    if expected.shape != found.shape or expected.dtype != found.dtype:
+    integers = np.issubdtype(expected.dtype, np.integer) and np.issubdtype(found.dtype, np.integer)
+    if expected.shape != found.shape or not (expected.dtype == found.dtype or integers):
         return np.inf
-    if not np.issubdtype(expected.dtype, np.floating):
+    if not np.issubdtype(expected.dtype, np.floating) and not (integers and span is not None):
         return 0.0 if np.array_equal(expected, found) else np.inf
     same = (expected == found) | (np.isnan(expected) & np.isnan(found))
     if same.all():
@@ -87,7 +91,7 @@ def difference(expected: np.ndarray, found: np.ndarray, *, padded: bool = False)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return np.inf
     finite = np.abs(expected[np.isfinite(expected)].astype(np.float64))
-    return float(np.abs(a - b).max() / max(float(finite.max()), 1e-12))
+    return float(np.abs(a - b).max() / max(float(finite.max(initial=0)), span or 0.0, 1e-12))
 
 
 def whole_difference(before: onnx.ModelProto, after: onnx.ModelProto, seed: int = 0) -> dict[str, float]:
@@ -124,7 +128,9 @@ def _runnable(
 
 def _piece_error(after: onnx.ModelProto, change: Change, values: Mapping[str, np.ndarray]) -> float:
     found = run_piece(after, {name: values[name] for name in change.inputs}, change.outputs)
-    return max(difference(values[name], found[name], padded=name in change.padded) for name in change.outputs)
+    return max(
+        difference(values[name], found[name], padded=name in change.padded, span=change.span) for name in change.outputs
+    )
 
 
 def _whole_error(

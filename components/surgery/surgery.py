@@ -59,6 +59,9 @@ class Change:
     """Outputs that grew: their first rows are the old ones, padding follows."""
     tolerance: float = TOLERANCE
     """Accepted relative error here, when float32 itself cannot do better; then `what` says so."""
+    span: float | None = None
+    """Full scale of a quantizer, where a rounding may fall the other way: errors are then relative to it, and
+    integers may differ."""
 
 
 Apply = Callable[["gs.Graph", Options], Sequence[Change]]
