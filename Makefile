@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export HASTEN_CACHE ?= $(CURDIR)/.hasten/cache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick surgery-table surgery-peers lint compile clean
+.PHONY: help run test quick surgery-table surgery-peers lint images images-check images-lock compile clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,16 @@ lint: $(VENV)/dev.stamp ## style, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+images: ## build the three container images with docker, or buildah where there is no docker
+	sh images/build.sh light torch tensorrt
+
+images-check: $(VENV)/dev.stamp ## lint the Dockerfiles and check that their lock files are up to date
+	$(BIN)/hadolint images/light/Dockerfile images/torch/Dockerfile images/tensorrt/Dockerfile
+	sh images/lock.sh --check $(BIN)/uv
+
+images-lock: $(VENV)/dev.stamp ## write the lock files of the images anew
+	sh images/lock.sh --upgrade $(BIN)/uv
 
 compile: $(VENV)/laptop.stamp ## compile the pipelines to manifests/pipelines
 	$(BIN)/hasten compile --out manifests/pipelines
