@@ -1,7 +1,8 @@
 """Chooses how many boxes the detector's tail carries: as few as lose no accuracy on the training split.
 
 A Faster R-CNN ships with 1000 proposals an image. Each one is pooled and classified, so on a fast backbone they are
-most of the work. Nothing here looks at the test split.
+most of the work. A RetinaNet compares up to 5000 boxes with one another in its suppression, an SSD 400 of each class.
+Nothing here looks at the test split.
 """
 
 from dataclasses import dataclass, replace
@@ -11,12 +12,10 @@ import torch
 from components.core.contracts.job import Metric
 from components.core.stepping import progress
 from components.core.tasks.detection import Detections, DetectionSplit, drop_padding, evaluate, fit, unfit
-from components.export.canonical_faster_rcnn import CandidateCounts, CanonicalFasterRCNN
+from components.export.canonical_detector import CandidateCounts, CanonicalDetector
 
 TOLERANCE = 0.002
 """Drop of mAP50 and of mAP (absolute, 0..1) that counts as none."""
-STEPS = ((500, 400), (300, 200), (150, 100))
-"""(boxes a level, proposals) that are tried."""
 MAX_IMAGES = 24
 
 
@@ -29,10 +28,9 @@ class Trial:
     map: float
 
 
-def choose_counts(detector: CanonicalFasterRCNN, split: DetectionSplit) -> tuple[CandidateCounts, list[Trial]]:
+def choose_counts(detector: CanonicalDetector, split: DetectionSplit) -> tuple[CandidateCounts, list[Trial]]:
     """Returns the smallest counts without loss of accuracy, and every trial; the first is the model's own counts."""
-    own = detector.counts
-    options = [own] + [CandidateCounts(*step) for step in STEPS if step[0] <= own.per_level and step[1] < own.proposals]
+    options = [detector.counts, *detector.fewer()]
     found: list[dict[str, Detections]] = [{} for _ in options]
     split = first_images(split, MAX_IMAGES)
     for done, image in enumerate(split.images):

@@ -1,142 +1,108 @@
 """Faster R-CNN with static shapes: the same arithmetic as torchvision's, without its data-dependent control flow.
 
 torchvision's tail filters with boolean indexing, loops over FPN levels and returns as many boxes as it finds; exported,
-that becomes NonZero, If and shapes that no TensorRT builds. Here every tensor has a fixed size: what the original drops
-is kept with a score of -1. Two operators stay in the graph on purpose, in one idiom each, because a CPU runtime has
-fast kernels for them while the surgery component knows how to replace each by plain operators for TensorRT (rows 12
-and 14):
-
-* ``nms`` whose indices are only scattered into a keep-mask,
-* one ``roi_align`` over all FPN levels, which are padded into one batch.
+that becomes NonZero, If and shapes that no TensorRT builds. Besides the suppression of `canonical_tail` one more
+operator stays in the graph for the sake of CPU runtimes, and is replaced for TensorRT (row 14): one ``roi_align`` over
+all FPN levels of all images, which are padded into one batch.
 
 Follows Ren et al., "Faster R-CNN", 2015, in torchvision's implementation (0.29).
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.image_list import ImageList
 
-DROPPED = -1.0
-"""Score of a padded or suppressed box."""
+from components.export.canonical_detector import CandidateCounts, CanonicalDetector
+from components.export.canonical_tail import DROPPED, apart, best, clip, decode, keep_unsuppressed, larger_than, pick
 
-
-@dataclass(frozen=True)
-class CandidateCounts:
-    """How many boxes the tail carries; fewer is faster, and costs accuracy at some point."""
-
-    per_level: int
-    """Boxes of each FPN level that enter the first NMS (torchvision: ``rpn_pre_nms_top_n_test``)."""
-    proposals: int
-    """Boxes that enter the box head (torchvision: ``rpn_post_nms_top_n_test``)."""
-
-    @staticmethod
-    def of(model: FasterRCNN) -> "CandidateCounts":
-        """The counts that the user's model runs with."""
-        return CandidateCounts(model.rpn.pre_nms_top_n(), model.rpn.post_nms_top_n())
+STEPS = ((500, 400), (300, 200), (150, 100))
+"""(boxes a level, proposals) that are worth a try."""
 
 
-class CanonicalFasterRCNN(nn.Module):
-    """Wraps a trained torchvision Faster R-CNN; shares its weights.
+class CanonicalFasterRCNN(CanonicalDetector):
+    """A trained Faster R-CNN with static shapes; see `CanonicalDetector` for input and output.
 
-    Input ``[1, 3, H, W]`` float in 0..1. Output: boxes ``[D, 4]`` (x1, y1, x2, y2 in input pixels), scores ``[D]``
-    (-1 where there is no detection) and labels ``[D]``, with D the model's ``detections_per_img``.
+    Exact, but for one case: with more than two classes, the last suppression sees the best two box-class pairs a
+    proposal, on average over the image.
     """
 
     level_scales: Tensor
     """[L] level pixels per resized pixel, of the levels that RoIs are pooled from."""
 
     def __init__(self, model: FasterRCNN, height: int, width: int, counts: CandidateCounts | None = None) -> None:
-        super().__init__()
-        self.model = model.eval()
-        self.counts = counts or CandidateCounts.of(model)
-        self.image_size = (height, width)
-        self.resized = resized_size(model.transform, height, width)
-        divisor = model.transform.size_divisible
-        self.padding = tuple(-side % divisor for side in self.resized)
-        with torch.no_grad():
-            features = model.backbone(self._transform(torch.zeros(1, 3, height, width)))
-            anchors = _anchors(model, list(features.values()), self.resized, self.padding)
-        for level, level_anchors in enumerate(anchors):
-            self.register_buffer(f"anchors_{level}", level_anchors, persistent=False)
-        self.pooled_names = [name for name in features if name in model.roi_heads.box_roi_pool.featmap_names]
-        pooled = [features[name] for name in self.pooled_names]
+        super().__init__(model, height, width)
+        self.counts = counts or CandidateCounts(model.rpn.pre_nms_top_n(), model.rpn.post_nms_top_n())
+        maps = self.example()
+        self.keep_anchors(model.rpn.anchor_generator, list(maps.values()))
+        self.pooled_names = [name for name in maps if name in model.roi_heads.box_roi_pool.featmap_names]
+        pooled = [maps[name] for name in self.pooled_names]
         # torchvision infers the scale in the same way: the nearest power of two.
         exponents = [round(math.log2(feature.shape[-2] / self.resized[0])) for feature in pooled]
         self.levels = (-exponents[0], -exponents[-1])
         self.register_buffer("level_scales", torch.tensor([2.0**e for e in exponents]), persistent=False)
         self.pooled_size = tuple(1 + max(feature.shape[axis] for feature in pooled) for axis in (-2, -1))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Detects on one image; see the class for shapes."""
-        return self.detect(self.features(image), self.counts)
+    def fewer(self) -> list[CandidateCounts]:
+        """See `CanonicalDetector.fewer`."""
+        own = self.counts
+        return [CandidateCounts(*step) for step in STEPS if step[0] <= own.per_level and step[1] < own.proposals]
 
-    def features(self, image: Tensor) -> dict[str, Tensor]:
-        """FPN levels ``[1, C, h, w]`` by name, of an image ``[1, 3, H, W]``."""
-        return dict(self.model.backbone(self._transform(image)))
-
-    def detect(self, features: dict[str, Tensor], counts: CandidateCounts) -> tuple[Tensor, Tensor, Tensor]:
-        """Everything behind the FPN, with ``counts`` boxes; output as of the class."""
+    def find(self, features: dict[str, Tensor], counts: CandidateCounts) -> tuple[Tensor, Tensor, Tensor]:
+        """See `CanonicalDetector.find`."""
         proposals, valid = self._propose(list(features.values()), counts)
         pooled = self._pool(features, proposals)
         logits, deltas = self.model.roi_heads.box_predictor(self.model.roi_heads.box_head(pooled))
         return self._classify(logits, deltas, proposals, valid)
 
-    def _transform(self, image: Tensor) -> Tensor:
-        transform = self.model.transform
-        mean = torch.as_tensor(transform.image_mean).view(1, 3, 1, 1)
-        std = torch.as_tensor(transform.image_std).view(1, 3, 1, 1)
-        image = (image - mean) / std
-        if self.resized != self.image_size:
-            image = functional.interpolate(image, size=self.resized, mode="bilinear", align_corners=False)
-        if any(self.padding):
-            image = functional.pad(image, (0, self.padding[1], 0, self.padding[0]))
-        return image
-
     def _propose(self, features: list[Tensor], counts: CandidateCounts) -> tuple[Tensor, Tensor]:
-        """Proposals ``[P, 4]`` in resized pixels and whether each is one, ``[P]`` bool."""
+        """Proposals ``[B, P, 4]`` in resized pixels and whether each is one, ``[B, P]`` bool."""
         rpn = self.model.rpn
         objectness, deltas = rpn.head(features)
+        batch = int(features[0].shape[0])
         boxes_of_levels, scores_of_levels = [], []
         for level, (level_logits, level_deltas) in enumerate(zip(objectness, deltas, strict=True)):
-            anchors = getattr(self, f"anchors_{level}")
-            logits = level_logits.permute(0, 2, 3, 1).reshape(-1)
-            per_anchor = level_deltas.reshape(-1, 4, *level_deltas.shape[-2:]).permute(2, 3, 0, 1).reshape(-1, 4)
-            best, index = logits.topk(min(counts.per_level, anchors.shape[0]))
-            boxes = decode(per_anchor[index], anchors[index], rpn.box_coder)
+            logits = level_logits.permute(0, 2, 3, 1).reshape(batch, -1)
+            per_anchor = level_deltas.reshape(batch, -1, 4, *map(int, level_deltas.shape[-2:])).permute(0, 3, 4, 1, 2)
+            top, index = best(logits, counts.per_level)
+            boxes = decode(
+                pick(per_anchor.reshape(batch, -1, 4), index), pick(self.anchors(level), index), rpn.box_coder
+            )
             boxes = clip(boxes, self.resized)
-            scores = best.sigmoid()
-            large = _larger_than(boxes, rpn.min_size) & (scores >= rpn.score_thresh)
+            scores = top.sigmoid()
+            large = larger_than(boxes, rpn.min_size) & (scores >= rpn.score_thresh)
             scores = torch.where(large, scores, DROPPED)
             boxes_of_levels.append(boxes)
             scores_of_levels.append(keep_unsuppressed(boxes, scores, rpn.nms_thresh, counts.proposals))
-        boxes, scores = torch.cat(boxes_of_levels), torch.cat(scores_of_levels)
-        scores, index = scores.topk(min(counts.proposals, scores.shape[0]))
-        return boxes[index], scores > DROPPED
+        scores, index = best(torch.cat(scores_of_levels, 1), counts.proposals)
+        return pick(torch.cat(boxes_of_levels, 1), index), scores > DROPPED
 
     def _pool(self, features: dict[str, Tensor], proposals: Tensor) -> Tensor:
-        """RoI features ``[P, C, S, S]``: the levels, padded to one size, are the batch of a single RoIAlign."""
+        """RoI features ``[B * P, C, S, S]``: the levels, padded to one size, are the batch of a single RoIAlign."""
         pool = self.model.roi_heads.box_roi_pool
         levels = [
             # The copied last row and column give samples beyond the last pixel the value that RoIAlign's clamp gives.
             functional.pad(functional.pad(feature, (0, 1, 0, 1), mode="replicate"), self._fill(feature))
             for feature in (features[name] for name in self.pooled_names)
         ]
+        batch, count = int(proposals.shape[0]), int(proposals.shape[1])
+        proposals = proposals.reshape(-1, 4)
         level = self._level_of(proposals)
-        rois = torch.cat([level.to(proposals.dtype).unsqueeze(1), proposals * self.level_scales[level].unsqueeze(1)], 1)
+        place = level
+        if batch > 1:  # the levels lie one after the other, and each holds all images
+            place = level * batch + torch.arange(batch).repeat_interleave(count)
+        rois = torch.cat([place.to(proposals.dtype).unsqueeze(1), proposals * self.level_scales[level].unsqueeze(1)], 1)
         pooled: Tensor = torchvision.ops.roi_align(
             torch.cat(levels), rois, pool.output_size, spatial_scale=1.0, sampling_ratio=pool.sampling_ratio
         )
         return pooled
 
     def _fill(self, feature: Tensor) -> tuple[int, int, int, int]:
-        return 0, self.pooled_size[1] - 1 - feature.shape[-1], 0, self.pooled_size[0] - 1 - feature.shape[-2]
+        height, width = map(int, feature.shape[-2:])
+        return 0, self.pooled_size[1] - 1 - width, 0, self.pooled_size[0] - 1 - height
 
     def _level_of(self, proposals: Tensor) -> Tensor:
         """Index of the FPN level of each proposal (equation 1 of Lin et al., "Feature Pyramid Networks", 2017)."""
@@ -150,98 +116,19 @@ class CanonicalFasterRCNN(nn.Module):
         self, logits: Tensor, deltas: Tensor, proposals: Tensor, valid: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         heads = self.model.roi_heads
-        classes = logits.shape[-1]
-        boxes = decode(deltas.reshape(-1, classes, 4), proposals.unsqueeze(1), heads.box_coder)
-        boxes = clip(boxes, self.resized)[:, 1:].reshape(-1, 4)
-        scores = logits.softmax(-1)[:, 1:].reshape(-1)
-        kept = (scores > heads.score_thresh) & _larger_than(boxes, 1e-2)
-        kept = kept & valid.unsqueeze(1).expand(-1, classes - 1).reshape(-1)
+        batch, count, classes = int(valid.shape[0]), int(valid.shape[1]), int(logits.shape[-1])
+        boxes = decode(deltas.reshape(batch, count, classes, 4), proposals.unsqueeze(2), heads.box_coder)
+        boxes = clip(boxes, self.resized)[:, :, 1:].reshape(batch, -1, 4)
+        scores = logits.softmax(-1)[:, 1:].reshape(batch, -1)
+        kept = (scores > heads.score_thresh) & larger_than(boxes, 1e-2)
+        kept = kept & valid.unsqueeze(2).expand(-1, -1, classes - 1).reshape(batch, -1)
         scores = torch.where(kept, scores, DROPPED)
-        label = torch.arange(1, classes).repeat(proposals.shape[0])
+        label = torch.arange(1, classes).repeat(count).unsqueeze(0)
+        places = boxes
         if classes > 2:
-            # Exact while at most two classes a proposal pass the score threshold, on average over the image.
-            scores, index = scores.topk(min(2 * proposals.shape[0], scores.shape[0]))
-            boxes, label = boxes[index], label[index]
-        # Boxes of different classes must not suppress one another: move each class to a place of its own.
-        apart = label.to(boxes.dtype).unsqueeze(1) * (max(self.resized) + 1.0) if classes > 2 else 0.0
-        scores = keep_unsuppressed(boxes + apart, scores, heads.nms_thresh, heads.detections_per_img)
-        scores, index = scores.topk(min(heads.detections_per_img, scores.shape[0]))
-        height, width = (size / resized for size, resized in zip(self.image_size, self.resized, strict=True))
-        return boxes[index] * torch.tensor([width, height, width, height]), scores, label[index]
-
-
-def resized_size(transform: Any, height: int, width: int) -> tuple[int, int]:
-    """Height and width in pixels that torchvision's GeneralizedRCNNTransform resizes an image to, before it pads."""
-    images, _ = transform([torch.zeros(3, height, width)])
-    resized: tuple[int, int] = images.image_sizes[0]
-    return resized
-
-
-class _KeepMask(torch.autograd.Function):
-    """Non-maximum suppression as a mask; exported as the idiom that row 12 of the surgery recognises."""
-
-    @staticmethod
-    def forward(_ctx: Any, boxes: Tensor, scores: Tensor, threshold: float, limit: int) -> Tensor:
-        index = torchvision.ops.nms(boxes, scores, threshold)
-        index = index[scores[index] > DROPPED][:limit]
-        return torch.zeros_like(scores).scatter(0, index, 1.0)
-
-    @staticmethod
-    def symbolic(g: Any, boxes: Any, scores: Any, threshold: float, limit: int) -> Any:
-        def constant(value: Any, dtype: torch.dtype) -> Any:
-            return g.op("Constant", value_t=torch.tensor(value, dtype=dtype))
-
-        first = constant([0], torch.int64)
-        selected = g.op(
-            "NonMaxSuppression",
-            g.op("Unsqueeze", boxes, first),
-            g.op("Unsqueeze", scores, constant([0, 1], torch.int64)),
-            constant([limit], torch.int64),
-            constant([threshold], torch.float32),
-            constant([DROPPED / 2], torch.float32),
-        )
-        index = g.op(
-            "Squeeze", g.op("Gather", selected, constant([2], torch.int64), axis_i=1), constant([1], torch.int64)
-        )
-        ones = g.op("Expand", constant([1.0], torch.float32), g.op("Shape", index))
-        zeros = g.op("Mul", scores, constant(0.0, torch.float32))
-        return g.op("ScatterElements", zeros, index, ones, axis_i=0)
-
-
-def keep_unsuppressed(boxes: Tensor, scores: Tensor, threshold: float, limit: int) -> Tensor:
-    """Scores ``[N]`` with all set to -1 but the best ``limit`` that non-maximum suppression keeps.
-
-    A box that was dropped before has the lowest score, so it can suppress no other.
-    """
-    keep = _KeepMask.apply(boxes, scores, threshold, limit)  # type: ignore[no-untyped-call]
-    return torch.where(keep > 0, scores, DROPPED)
-
-
-def decode(deltas: Tensor, anchors: Tensor, coder: Any) -> Tensor:
-    """Boxes ``[..., 4]`` as x1 y1 x2 y2 from regression ``deltas`` and ``anchors`` (torchvision's BoxCoder)."""
-    weights = torch.tensor(coder.weights, dtype=deltas.dtype)
-    shift, growth = (deltas / weights).split(2, -1)  # type: ignore[no-untyped-call]
-    size = anchors[..., 2:] - anchors[..., :2]
-    centre = anchors[..., :2] + 0.5 * size + shift * size
-    half = 0.5 * size * growth.clamp(max=coder.bbox_xform_clip).exp()
-    return torch.cat([centre - half, centre + half], -1)
-
-
-def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes ``[..., 4]`` moved inside an image of ``size`` (height, width) pixels."""
-    limit = torch.tensor([size[1], size[0], size[1], size[0]], dtype=boxes.dtype)
-    return torch.minimum(boxes.clamp(min=0.0), limit)
-
-
-def _larger_than(boxes: Tensor, side: float) -> Tensor:
-    return ((boxes[..., 2] - boxes[..., 0]) >= side) & ((boxes[..., 3] - boxes[..., 1]) >= side)
-
-
-def _anchors(
-    model: FasterRCNN, features: list[Tensor], resized: tuple[int, int], padding: tuple[int, ...]
-) -> list[Tensor]:
-    padded = torch.zeros(1, 3, resized[0] + padding[0], resized[1] + padding[1])
-    anchors = model.rpn.anchor_generator(ImageList(padded, [resized]), features)[0]
-    per_location = model.rpn.anchor_generator.num_anchors_per_location()
-    counts = [n * f.shape[-2] * f.shape[-1] for n, f in zip(per_location, features, strict=True)]
-    return list(anchors.split(counts))
+            scores, index = best(scores, 2 * count)
+            boxes, label = pick(boxes, index), pick(label, index)
+            places = apart(boxes, label, classes, self.resized)
+        scores = keep_unsuppressed(places, scores, heads.nms_thresh, heads.detections_per_img)
+        scores, index = best(scores, heads.detections_per_img)
+        return pick(boxes, index), scores, pick(label, index)

@@ -3,7 +3,8 @@ import pytest
 from components.core.contracts.job import Metric
 from components.core.tasks.detection import Detections, drop_padding, evaluate, fit, read_split, unfit
 from components.export.candidate_counts import Trial, choose_counts, first_images, is_as_good
-from components.export.canonical_faster_rcnn import CandidateCounts, CanonicalFasterRCNN
+from components.export.canonical_detector import CandidateCounts
+from components.export.canonical_faster_rcnn import CanonicalFasterRCNN
 from fixtures.detectors import tiny_faster_rcnn, write_coco
 
 

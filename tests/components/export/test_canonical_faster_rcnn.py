@@ -2,17 +2,11 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from components.core.tasks.detection import drop_padding
-from components.export.canonical_faster_rcnn import (
-    DROPPED,
-    CandidateCounts,
-    CanonicalFasterRCNN,
-    keep_unsuppressed,
-    resized_size,
-)
+from components.export.canonical_detector import CandidateCounts
+from components.export.canonical_faster_rcnn import CanonicalFasterRCNN
+from components.export.canonical_tail import DROPPED
 from components.export.onnx_export import StockDetector, export_onnx
 from components.export.parity import compare, run_onnx
 from fixtures.detectors import photograph, tiny_faster_rcnn
@@ -102,24 +96,3 @@ def test_fewer_candidates_are_a_prefix_of_the_work():
         _, all_scores, _ = canonical.detect(features, canonical.counts)
         _, few_scores, _ = canonical.detect(features, CandidateCounts(per_level=20, proposals=10))
     assert 0 < (few_scores > DROPPED).sum() <= min(10, int((all_scores > DROPPED).sum()) + 10)
-
-
-def test_resized_size_is_torchvisions_own():
-    transform = tiny_faster_rcnn(image_size=320).transform
-    assert resized_size(transform, 480, 640) == (320, 426)
-    assert resized_size(transform, 320, 320) == (320, 320)
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(0, 10_000), st.integers(1, 60), st.floats(0.1, 0.9), st.integers(1, 70), st.integers(0, 20))
-def test_keep_unsuppressed_is_greedy_nms(seed, count, threshold, limit, dropped):
-    draw = torch.Generator().manual_seed(seed)
-    corner = torch.rand(count, 2, generator=draw) * 20
-    boxes = torch.cat([corner, corner + torch.rand(count, 2, generator=draw) * 15], 1)
-    scores = torch.rand(count, generator=draw)
-    scores[:dropped] = DROPPED
-    kept = keep_unsuppressed(boxes, scores, threshold, limit)
-    real = torch.arange(count)[scores > DROPPED]
-    expected = real[torchvision.ops.nms(boxes[real], scores[real], threshold)][:limit]
-    assert set((kept > DROPPED).nonzero().flatten().tolist()) == set(expected.tolist())
-    assert torch.equal(kept[expected], scores[expected])
