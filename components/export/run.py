@@ -68,8 +68,8 @@ def _from_detector(
     model: "torch.nn.Module", split: DetectionSplit, out: Path, batches: list[Batch]
 ) -> tuple[list[Variant], list[Variant], dict[str, Any]]:
     import torch
-    from torchvision.models.detection import FasterRCNN
 
+    from components.export.canonical import unsupported
     from components.export.onnx_export import StockDetector, export_onnx
 
     stock = StockDetector(model)
@@ -82,13 +82,12 @@ def _from_detector(
     baseline = Variant(id="eager", runtime=Runtime.TORCH, techniques=[], details={"baseline": True})
     untouched = [baseline, *_yardsticks(parity)]
     card: dict[str, Any] = {"parity": {STOCK: parity}}
-    if isinstance(model, FasterRCNN):
+    if reason := unsupported(model):
+        sources = [_stock_as_source(out, parity, f"{reason}; its stock export is used as it is")]
+    else:
         sources, facts = _rewritten(model, split, out / SOURCES, expected, batches)
         card["parity"] |= facts.pop("parity")
         card |= facts
-    else:
-        reason = f"{type(model).__name__} has no static re-expression yet; its stock export is used as it is"
-        sources = [_stock_as_source(out, parity, reason)]
     return untouched, sources, card
 
 
@@ -98,13 +97,13 @@ def _rewritten(
     import torch
 
     from components.export.candidate_counts import choose_counts
-    from components.export.canonical_faster_rcnn import CanonicalFasterRCNN
+    from components.export.canonical import canonical
     from components.export.onnx_export import export_onnx
 
     height, width = batches[0].shape[2:]
     image = torch.from_numpy(batches[0])
     progress("re-expressing the detector with static shapes")
-    detector = CanonicalFasterRCNN(model, height, width)
+    detector = canonical(model, height, width)
     parity = _checked(lambda path: export_onnx(detector, image, path), out / CANONICAL, expected, batches)
     sources = [_source("canonical", CANONICAL, parity)]
     counts, trials = choose_counts(detector, split)
@@ -117,7 +116,7 @@ def _rewritten(
         export_onnx(detector, image, out / TRIMMED)
         before, after = trials[0], next(trial for trial in trials if trial.counts == counts)
         reason = (
-            f"{counts.proposals} proposals instead of {before.counts.proposals}: "
+            f"{counts.proposals} candidate boxes instead of {before.counts.proposals}: "
             f"mAP50 on the training split {before.map50:.3f} -> {after.map50:.3f}"
         )
         trimmed = Variant(

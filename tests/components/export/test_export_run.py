@@ -4,11 +4,12 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
+from torchvision.models.detection import RetinaNet
 
 from components.core.contracts.variant import SOURCES, Manifest, Status
 from components.core.errors import UserError
 from components.export.run import run_export
-from fixtures.detectors import SIDE, tiny_faster_rcnn
+from fixtures.detectors import SIDE, tiny_faster_rcnn, tiny_fcos, tiny_retinanet, tiny_ssd
 from fixtures.jobs import make_bundle, make_job
 
 
@@ -44,6 +45,40 @@ def test_a_faster_rcnn_gives_yardsticks_and_sources_that_agree(tmp_path):
     assert "NonZero" in operators, "the yardstick is the untouched export, data-dependent tail and all"
     tried = card["candidate_counts"]["tried"]
     assert tried[0]["counts"] == {"per_level": 120, "proposals": 80}
+
+
+@pytest.mark.parametrize("make", [tiny_retinanet, tiny_fcos, tiny_ssd])
+def test_every_architecture_gives_a_source_that_agrees(tmp_path, make):
+    bundle = make_bundle(tmp_path)
+    torch.save(make(topk_candidates=300).state_dict(), bundle / "model" / "weights.pt")
+    factory = {"factory": f"fixtures.detectors:{make.__name__}", "kwargs": {"topk_candidates": 300}}
+    run_export(make_job(tmp_path, model=factory | {"weights": str(tmp_path / "weights.pt")}), bundle, tmp_path / "out")
+    sources = Manifest.read(tmp_path / "out" / SOURCES).variants
+    assert (sources[0].id, sources[0].status) == ("canonical", Status.OK)
+    card = json.loads((tmp_path / "out" / "export_card.json").read_text())
+    assert card["parity"]["canonical.onnx"]["matched"] == card["parity"]["canonical.onnx"]["detections"] > 20
+    tried, chosen = card["candidate_counts"]["tried"], card["candidate_counts"]["chosen"]
+    assert len(tried) > 1
+    assert (tmp_path / "out" / SOURCES / "trimmed.onnx").exists() == (chosen != tried[0]["counts"])
+
+
+def test_a_detector_with_a_tail_of_its_own_is_handed_on_as_it_is(tmp_path):
+    bundle = make_bundle(tmp_path)
+    torch.save(OwnTail().state_dict(), bundle / "model" / "weights.pt")
+    factory = {"factory": f"{__name__}:OwnTail", "weights": str(tmp_path / "weights.pt")}
+    run_export(make_job(tmp_path, model=factory), bundle, tmp_path / "out")
+    (source,) = Manifest.read(tmp_path / "out" / SOURCES).variants
+    assert (source.id, source.status) == ("stock", Status.OK)
+    assert "OwnTail has no static re-expression: it has a postprocess_detections of its own" in source.reason
+
+
+class OwnTail(RetinaNet):
+    def __init__(self):
+        given = tiny_retinanet()
+        super().__init__(given.backbone, 3, 96, 384, anchor_generator=given.anchor_generator, score_thresh=0.001)
+
+    def postprocess_detections(self, *arguments):
+        return super().postprocess_detections(*arguments)
 
 
 def test_another_detector_is_exported_as_it_is(tmp_path):
