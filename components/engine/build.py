@@ -1,7 +1,6 @@
 """Builds an engine in a process of its own; a parse error, a crash or a hang comes back as a reason."""
 
 import hashlib
-import importlib.util
 import json
 import os
 from collections.abc import Sequence
@@ -12,10 +11,10 @@ from components.core.contracts.job import Runtime
 from components.core.errors import UserError
 from components.core.files import sha256_file
 from components.core.s3 import cache_folder
+from components.core.tensorrt_tools.modules import MODULES
 from components.engine.card import EngineCard
 from components.engine.reasons import Failure, explain
 
-MODULES = {Runtime.TENSORRT: "tensorrt", Runtime.TENSORRT_RTX: "tensorrt_rtx"}
 TIME_LIMIT = 900.0
 """Seconds that one build may take."""
 WORKER = "components.engine.build_worker"
@@ -23,15 +22,6 @@ WORKER = "components.engine.build_worker"
 
 class BuildError(Exception):
     """There is no engine; the message is the row's reason."""
-
-
-def missing_module(runtime: Runtime) -> str | None:
-    """Why this machine cannot build for a runtime, or None when it can."""
-    module = MODULES[runtime]
-    if importlib.util.find_spec(module) is not None:
-        return None
-    where = "the TensorRT image" if runtime is Runtime.TENSORRT else "the extra hasten[tensorrt-rtx]"
-    return f"the Python module {module} is not installed here; it is in {where}"
 
 
 def build_engine(

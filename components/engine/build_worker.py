@@ -1,10 +1,9 @@
 """Parses an ONNX file and builds one engine, in a process of its own: native code that crashes takes only it along.
 
 ``python -m components.engine.build_worker REQUEST.json ANSWER.json``; `components.engine.build` writes the one and
-reads the other. `tensorrt` and `tensorrt_rtx` share this code: both have one Python API and both are strongly typed.
+reads the other.
 """
 
-import importlib
 import json
 import os
 import sys
@@ -14,6 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from components.core.tensorrt_tools.session import Session, add_profile, failed_layer, open_inputs
 
 _WEIGHTED = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 _TRANSPARENT = ("QUANTIZE", "DEQUANTIZE", "SHUFFLE", "CAST", "IDENTITY")
@@ -40,28 +41,27 @@ def build(
         ``{"card": ...}``, ``{"failures": [[operator, node, words]], "log": [...]}``, or ``{"unknown_capability",
         "known", "version"}``.
     """
-    trt: Any = importlib.import_module(module)
-    log: list[str] = []
-    logger = _logger(trt, log)
-    builder = trt.Builder(logger)
-    network = builder.create_network(_strongly_typed(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(onnx):
-        failures = [_parser_failure(parser.get_error(index)) for index in range(parser.num_errors)]
-        return {"failures": failures, "log": log}
+    session = Session(module)
+    trt, builder = session.trt, session.builder
+    parsed = session.parse(Path(onnx))
+    network = parsed.network
+    if not parsed.ok:
+        return {"failures": [_parser_failure(error) for error in parsed.errors], "log": session.log}
     config = builder.create_builder_config()
     unknown = _choose_gpus(trt, config, compute_capabilities)
     if unknown:
         return unknown | {"version": trt.__version__}
-    shapes, problem = _add_profile(builder, config, network, input_shape)
+    shapes, problem = _fixed(open_inputs(network), input_shape)
     if problem:
-        return {"failures": [problem], "log": log}
+        return {"failures": [problem], "log": session.log}
+    add_profile(builder, config, network, shapes)
     cache, cache_words = _load_timing_cache(trt, config, Path(timing_cache))
     started = time.monotonic()
-    plan = builder.build_serialized_network(network, config)
+    plan = session.build(network, config)
     seconds = time.monotonic() - started
     if plan is None:
-        return {"failures": _builder_failures(network, log), "log": log}
+        failures = [list(failed_layer(network, session.log))] if session.log else []
+        return {"failures": failures, "log": session.log}
     _write(Path(engine), memoryview(plan))
     if cache is not None:
         _write(Path(timing_cache), memoryview(cache.serialize()))
@@ -71,36 +71,8 @@ def build(
     return {"card": card | {"timing_cache": cache_words}}
 
 
-def _logger(trt: Any, log: list[str]) -> Any:
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined, unused-ignore]
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                log.append(message)
-                # Also printed at once, so that a crash leaves its last words.
-                print(message, file=sys.stderr, flush=True)
-
-    return Log()
-
-
-def _strongly_typed(trt: Any) -> int:
-    """The network flag; TensorRT 11 has nothing else, and may drop the flag."""
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
-
-
 def _parser_failure(error: Any) -> list[str]:
     return [error.node_operator(), error.node_name() or f"number {error.node()}", error.desc()]
-
-
-def _builder_failures(network: Any, log: list[str]) -> list[list[str]]:
-    """The layer that the builder's words name, with the first of its words that do."""
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    for words in log:
-        named = [layer for layer in layers if layer.name and layer.name in words]
-        if named:
-            layer = max(named, key=lambda layer: len(layer.name))
-            return [[layer.type.name, layer.name.removeprefix("node_of_"), words]]
-    return [["", "", words] for words in log[:1]]
 
 
 def _choose_gpus(trt: Any, config: Any, compute_capabilities: Sequence[str]) -> dict[str, Any] | None:
@@ -117,25 +89,16 @@ def _choose_gpus(trt: Any, config: Any, compute_capabilities: Sequence[str]) -> 
     return None
 
 
-def _add_profile(
-    builder: Any, config: Any, network: Any, input_shape: Sequence[int]
+def _fixed(
+    given: dict[str, tuple[int, ...]], input_shape: Sequence[int]
 ) -> tuple[dict[str, tuple[int, ...]], list[str] | None]:
-    """Fixes open input dimensions by the job's input shape; the shapes so fixed, and what stops it, if anything."""
-    profile = builder.create_optimization_profile()
+    """Open inputs at the job's input shape, and what stops it, if anything."""
     shapes = {}
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        shape = tuple(tensor.shape)
-        if -1 not in shape:
-            continue
+    for name, shape in given.items():
         if len(shape) != len(input_shape):
             words = f"the input has open dimensions {list(shape)}; fix them when exporting"
-            return {}, ["", tensor.name, words]
-        fixed = tuple(given if side == -1 else side for side, given in zip(shape, input_shape, strict=True))
-        profile.set_shape(tensor.name, fixed, fixed, fixed)
-        shapes[tensor.name] = fixed
-    if shapes:
-        config.add_optimization_profile(profile)
+            return {}, ["", name, words]
+        shapes[name] = tuple(side if side != -1 else new for side, new in zip(shape, input_shape, strict=True))
     return shapes, None
 
 

@@ -7,7 +7,8 @@ from components.core.contracts.job import Job
 from components.core.contracts.variant import Manifest, Status, Variant
 from components.core.files import write_json_atomic
 from components.core.stepping import progress
-from components.engine.build import MODULES, TIME_LIMIT, BuildError, build_engine, missing_module
+from components.core.tensorrt_tools.modules import MODULES, missing_module
+from components.engine.build import TIME_LIMIT, BuildError, build_engine
 
 ENGINE = "model.engine"
 CARD = "engine_card.json"

@@ -66,7 +66,7 @@ def test_from_weights_to_an_engine_and_a_measurement(place):
 def test_an_engine_from_one_file(place):
     pytest.importorskip("tensorrt_rtx")
     from components.core.contracts.job import Runtime
-    from components.engine.build import missing_module
+    from components.core.tensorrt_tools.modules import missing_module
 
     if reason := missing_module(Runtime.TENSORRT_RTX):
         pytest.skip(reason)

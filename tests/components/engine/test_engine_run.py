@@ -10,7 +10,7 @@ from test_engine_build import needs_rtx, network, one_node
 from components.core.contracts.job import Job, Runtime
 from components.core.contracts.variant import Manifest, Status, Variant
 from components.core.errors import UserError
-from components.engine import build as build_module
+from components.core.tensorrt_tools import modules
 from components.engine.card import EngineCard
 from components.engine.run import run_engine
 
@@ -90,7 +90,7 @@ def test_engines_are_built_and_the_others_go_on(models, tmp_path):
 
 
 def test_a_runtime_without_its_module_is_skipped(models, tmp_path, monkeypatch):
-    monkeypatch.setattr(build_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(modules.importlib.util, "find_spec", lambda name: None)
     manifest = run_engine(job(), models, tmp_path / "out")
     skipped = manifest.variants[1]
     assert (skipped.status, skipped.file) == (Status.SKIPPED, None)
