@@ -1,12 +1,16 @@
 """Reads and writes ONNX files; a damaged, unsafe or unknown one is refused with one line.
 
-`load_onnx` is the only door through which an ONNX file of a user comes in. It never follows external data out of the
-model's folder, and it names the first node that no runtime could know.
+`load_onnx` and `load_graph`, which leaves large weights in their files, are the only doors through which an ONNX file
+of a user comes in. They never follow external data out of the model's folder, and they name the first node that no
+runtime could know.
 """
 
-from collections.abc import Collection, Iterator
+import math
+import os
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
@@ -23,7 +27,9 @@ _PLUGIN_OPS = frozenset({"EfficientNMS_TRT", "BatchedNMS_TRT", "BatchedNMSDynami
 _PROTOBUF_LIMIT = 2**31 - 2**20
 """Bytes; above it (2 GiB less a margin) the weights go into a file of their own."""
 _MAX_ELEMENTS = 2**40
-_BYTES = {
+_ALIGNMENT = 4096
+"""Bytes that external data of a tensor begins at a multiple of, where it is written here."""
+BYTES = {
     getattr(onnx.TensorProto, name): size
     for size, names in (
         (1, ("INT8", "UINT8", "BOOL")),
@@ -52,11 +58,41 @@ def load_onnx(path: Path, known_domains: Collection[str] = KNOWN_DOMAINS) -> onn
         UserError: the file is missing, truncated or no ONNX model, its external data leaves the folder or is missing,
             or it has an operator or a domain that nothing here knows.
     """
+    return _load(path, known_domains, everything=True)
+
+
+def load_graph(path: Path, known_domains: Collection[str] = KNOWN_DOMAINS) -> onnx.ModelProto:
+    """Reads an ONNX model and leaves its external data where it is.
+
+    What `load_onnx` checks is checked here too, without reading the data: it is in the model's folder, whole, and of
+    the size that the shapes ask for.
+
+    Args:
+        path: the `.onnx` file; external data must lie in its folder.
+        known_domains: operator domains to accept.
+
+    Returns:
+        The model; tensors with external data still refer to files in the folder of `path`.
+
+    Raises:
+        UserError: as of `load_onnx`.
+    """
+    return _load(path, known_domains, everything=False)
+
+
+def external_bytes(model: onnx.ModelProto) -> int:
+    """How many bytes of a model of `load_graph` are in files beside it."""
+    return sum(
+        math.prod(tensor.dims) * BYTES[tensor.data_type] for tensor in tensors_of(model) if uses_external_data(tensor)
+    )
+
+
+def _load(path: Path, known_domains: Collection[str], *, everything: bool) -> onnx.ModelProto:
     model = _parse(path)
     _check_versions(model, path)
     _check_names(model, path)
-    _load_external_data(model, path)
-    for tensor in _tensors(model):
+    _check_external_data(model, path, everything=everything)
+    for tensor in tensors_of(model):
         _check_tensor(tensor, path)
     _check_operators(model, path, known_domains)
     return model
@@ -75,6 +111,39 @@ def save_onnx(model: onnx.ModelProto, path: Path) -> list[Path]:
     data = path.with_name(f"{path.name}.data")
     data.unlink(missing_ok=True)
     onnx.save_model(model, str(path), save_as_external_data=True, all_tensors_to_one_file=True, location=data.name)
+    return [path, data]
+
+
+def save_streamed(model: onnx.ModelProto, path: Path, values: Callable[[onnx.TensorProto], np.ndarray]) -> list[Path]:
+    """Writes a model and, beside it, the data of its external tensors, one after the other.
+
+    Args:
+        model: the model; where the data of its external tensors is now does not matter. It is not changed.
+        path: of the model; the data goes to ``<name>.data``.
+        values: gives the values of an external tensor.
+
+    Returns:
+        The files written, the model first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = path.with_name(f"{path.name}.data")
+    written = onnx.ModelProto()
+    written.CopyFrom(model)
+    with data.open("wb") as stream:
+        for tensor in tensors_of(written):
+            if not uses_external_data(tensor):
+                continue
+            array = np.ascontiguousarray(values(tensor))
+            # Aligned, so that readers can map it.
+            stream.seek(-stream.tell() % _ALIGNMENT, os.SEEK_CUR)
+            del tensor.external_data[:]
+            place = {"location": data.name, "offset": stream.tell(), "length": array.nbytes}
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
+            if array.size:
+                stream.write(array.reshape(-1).view(np.uint8).data)
+        stream.truncate()
+    path.write_bytes(written.SerializeToString())
     return [path, data]
 
 
@@ -109,7 +178,7 @@ def _check_versions(model: onnx.ModelProto, path: Path) -> None:
 
 def _check_names(model: onnx.ModelProto, path: Path) -> None:
     """Refuses names that are no valid text, which protobuf gives as bytes."""
-    names: list[object] = [tensor.name for tensor in _tensors(model)]
+    names: list[object] = [tensor.name for tensor in tensors_of(model)]
     for graph in _graphs(model.graph):
         for values in (graph.input, graph.output, graph.value_info):
             names += [value.name for value in values]
@@ -136,10 +205,12 @@ def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
 
 def _stored_elements(tensor: onnx.TensorProto) -> float | None:
     """How many elements the tensor's data holds; None for strings and types that are packed below a byte."""
-    if tensor.data_type not in _BYTES:
+    if tensor.data_type not in BYTES:
         return None
+    if uses_external_data(tensor):
+        return int(ExternalDataInfo(tensor).length or 0) / BYTES[tensor.data_type]
     if tensor.HasField("raw_data"):
-        return len(tensor.raw_data) / _BYTES[tensor.data_type]
+        return len(tensor.raw_data) / BYTES[tensor.data_type]
     field = getattr(tensor, onnx.helper.tensor_dtype_to_field(tensor.data_type))
     complex_numbers = tensor.data_type in (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
     return len(field) / (2 if complex_numbers else 1)
@@ -181,8 +252,10 @@ def _called(node: onnx.NodeProto) -> str:
     return f"that makes {shortened(node.output[0])}" if node.output else "without a name"
 
 
-def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
-    for tensor in _tensors(model):
+def _check_external_data(model: onnx.ModelProto, path: Path, *, everything: bool) -> None:
+    """Checks all external data and loads it, or only what has no whole bytes an element."""
+    checked: set[str] = set()
+    for tensor in tensors_of(model):
         if not uses_external_data(tensor):
             continue
         name = f"tensor {shortened(tensor.name)}"
@@ -195,13 +268,28 @@ def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
         if min(info.offset or 0, info.length or 0) < 0 or needed > there:
             words = f"external data of {name} is truncated: {needed} bytes needed, {there} there; copy it again"
             raise _refusal(path, words)
-        try:
-            load_external_data_for_tensor(tensor, str(path.parent))
-        except Exception as error:  # onnx raises errors of several kinds
-            words = " ".join(str(error).split())[:200]
-            raise _refusal(path, f"external data of {name} cannot be read: {words}") from error
-        tensor.data_location = onnx.TensorProto.DEFAULT
-        del tensor.external_data[:]
+        if everything or tensor.data_type not in BYTES:
+            _read_external_data(tensor, path)
+            continue
+        if info.location not in checked:
+            probe = onnx.TensorProto(name=tensor.name, data_location=onnx.TensorProto.EXTERNAL)
+            probe.external_data.add(key="location", value=info.location)
+            probe.external_data.add(key="length", value="0")
+            _read_external_data(probe, path)
+            checked.add(info.location)
+        tensor.ClearField("raw_data")
+        if info.length is None:
+            tensor.external_data.add(key="length", value=str(there - (info.offset or 0)))
+
+
+def _read_external_data(tensor: onnx.TensorProto, path: Path) -> None:
+    try:
+        load_external_data_for_tensor(tensor, str(path.parent))
+    except Exception as error:  # onnx raises errors of several kinds
+        words = " ".join(str(error).split())[:200]
+        raise _refusal(path, f"external data of tensor {shortened(tensor.name)} cannot be read: {words}") from error
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    del tensor.external_data[:]
 
 
 def _external_path(location: str, name: str, path: Path) -> Path:
@@ -229,7 +317,8 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from _graphs(subgraph)
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """All tensors with values: of the graph, its bodies, the attributes and the functions."""
     for graph in _graphs(model.graph):
         yield from graph.initializer
         yield from _attribute_tensors(graph.node)

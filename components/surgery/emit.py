@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from components.surgery.reading import Node
+
 Operand = Any
 """A tensor of the graph, or an array that becomes an initializer."""
 _AXES_AS_INPUT = {"ReduceSum": 13, "ReduceMax": 18, "ReduceMin": 18, "ReduceMean": 18, "ReduceProd": 18}
@@ -40,7 +42,7 @@ class Emitter:
         path = f"{self.prefix}/{name or f'{op}_{self._count}'}"
         output = gs.Variable(f"{path}:0", dtype=dtype)
         tensors = [value if isinstance(value, gs.Tensor) else self.constant(value) for value in inputs]
-        self.graph.nodes.append(gs.Node(op, name=path, attrs=attributes, inputs=tensors, outputs=[output]))
+        self.graph.nodes.append(Node(op, name=path, attrs=attributes, inputs=tensors, outputs=[output]))
         return output
 
     def reshape(self, x: Operand, shape: Sequence[int], dtype: Any = np.float32) -> gs.Variable:
@@ -78,11 +80,14 @@ class Emitter:
 
 
 def _free_prefix(graph: gs.Graph, prefix: str) -> str:
-    taken = {node.name.rpartition("/")[0] for node in graph.nodes if node.name}
+    taken = vars(graph).get("prefixes")
+    if taken is None:
+        taken = graph.prefixes = {node.name.rpartition("/")[0] for node in graph.nodes if node.name}
     number, free = 1, prefix
     while free in taken:
         number += 1
         free = f"{prefix}_{number}"
+    taken.add(free)
     return free
 
 

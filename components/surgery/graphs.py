@@ -1,4 +1,4 @@
-"""Between ONNX protos and onnx-graphsurgeon graphs, with shapes inferred and nothing of the model lost."""
+"""Between ONNX models and onnx-graphsurgeon graphs, with shapes inferred and nothing of the model lost."""
 
 import math
 
@@ -7,29 +7,32 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
-_SMALL = 1024
-"""Elements up to which an initializer's values take part in shape inference; larger ones are weights."""
+from components.surgery.reading import read_graph
+from components.surgery.weights import SMALL, Weights, copy_but
+from components.surgery.writing import write_graph
 
 
 def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the model whose `value_info` is inferred afresh from the inputs' shapes.
+    """A copy of the model whose `value_info`, that of bodies too, is inferred afresh from the inputs' shapes.
 
     Old `value_info` is dropped first, since a surgery may have made it wrong. Large weights do not go through the
     inference, which would serialize them. Where inference fails, shapes are simply unknown.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    del result.graph.value_info[:]
-    slim = onnx.ModelProto()
-    slim.CopyFrom(_without_weights(result))
+    slim = _without_weights(model)
     try:
         inferred = onnx.shape_inference.infer_shapes(slim, data_prop=True)
     except Exception:
-        return result
-    weights = {tensor.name for tensor in result.graph.initializer}
-    result.graph.value_info.extend(info for info in inferred.graph.value_info if info.name not in weights)
-    for output, known in zip(result.graph.output, inferred.graph.output, strict=True):
-        output.CopyFrom(known)
+        inferred = slim
+    given = {value.name for value in model.graph.input}
+    weights = {tensor.name for tensor in model.graph.initializer} - given
+    graph = inferred.graph
+    known = [info for info in graph.value_info if info.name not in weights and info.name not in given]
+    result = onnx.ModelProto()
+    copy_but(model, result, ["graph"])
+    copy_but(model.graph, result.graph, ["node", "output", "value_info"])
+    result.graph.node.MergeFrom(graph.node)
+    result.graph.output.MergeFrom(graph.output)
+    result.graph.value_info.extend(known)
     return result
 
 
@@ -42,30 +45,50 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.output.extend(model.graph.output)
     inputs = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
-        if math.prod(tensor.dims) <= _SMALL:
+        if math.prod(tensor.dims) <= SMALL:
             graph.initializer.append(tensor)
         elif tensor.name not in inputs:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _forget_shapes(attribute.g)
     return slim
 
 
-def to_graph(model: onnx.ModelProto) -> gs.Graph:
-    """The model as a graph to operate on, with inferred shapes; the model itself stays untouched."""
+def _forget_shapes(body: onnx.GraphProto) -> None:
+    del body.value_info[:]
+    for node in body.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _forget_shapes(attribute.g)
+
+
+def to_graph(model: onnx.ModelProto, weights: Weights | None = None) -> gs.Graph:
+    """The model as a graph to operate on, with inferred shapes; the model itself stays untouched.
+
+    Args:
+        model: the model.
+        weights: store that its references are into, where it is a skeleton.
+    """
+    return with_shapes(infer_shapes(model), weights)
+
+
+def with_shapes(model: onnx.ModelProto, weights: Weights | None = None) -> gs.Graph:
+    """As `to_graph`, of a model whose shapes are inferred already, such as one of `to_model`."""
     G_LOGGER.severity = G_LOGGER.CRITICAL + 1
-    graph = gs.import_onnx(infer_shapes(model))
-    # graphsurgeon forgets which initializers are also inputs; row 41 is about them.
-    tensors = graph.tensors()
-    inputs = {tensor.name for tensor in graph.inputs}
-    for value in model.graph.input:
-        if value.name not in inputs and isinstance(tensors.get(value.name), gs.Constant):
-            graph.inputs.append(tensors[value.name])
-    return graph
+    return read_graph(model, weights)
 
 
-def to_model(graph: gs.Graph, original: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph as a model with fresh shapes; metadata comes from the model that it was made of."""
-    graph.cleanup(remove_unused_graph_inputs=False).toposort()
-    model = gs.export_onnx(graph, do_type_check=False)
+def to_model(graph: gs.Graph, original: onnx.ModelProto, weights: Weights | None = None) -> onnx.ModelProto:
+    """The graph as a model with fresh shapes; metadata comes from the model that it was made of.
+
+    Args:
+        graph: it is pruned and sorted in place.
+        original: where the metadata comes from.
+        weights: store that large weights are left in; without one they are written into the model.
+    """
+    model = write_graph(graph, weights)
     model.doc_string, model.domain, model.model_version = original.doc_string, original.domain, original.model_version
     model.graph.doc_string = original.graph.doc_string
     model.metadata_props.extend(original.metadata_props)

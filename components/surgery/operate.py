@@ -1,7 +1,7 @@
 """Operates on one model: finds the patterns of the table, replaces them, proves each, takes back what fails."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import onnx
@@ -9,11 +9,13 @@ import onnx_graphsurgeon as gs
 
 from components.core.contracts.job import Runtime
 from components.core.errors import UserError
-from components.surgery.graphs import to_graph, to_model
-from components.surgery.proof import SEEDS, Proof, prove, whole_difference
+from components.surgery.graphs import infer_shapes, to_model, with_shapes
+from components.surgery.proof import SEEDS, Prover
+from components.surgery.reading import bodies
 from components.surgery.registry import SURGERIES
 from components.surgery.report import Record, SurgeryReport
-from components.surgery.surgery import Change, Options, Outcome, Surgery
+from components.surgery.surgery import WHOLE_GRAPH, Change, Options, Outcome, Surgery, label
+from components.surgery.weights import Weights, restore, set_aside
 
 _MAX_SWEEPS = 8
 """One surgery uncovers work for another (a folded branch uncovers constants); more were never needed."""
@@ -44,27 +46,80 @@ def operate(
     Raises:
         UserError: the graph is damaged in a way that loading does not find.
     """
+    skeleton, weights = set_aside(model)
+    operated, report = operate_apart(skeleton, weights, target, only, skip, options, seeds)
+    return (model if operated is skeleton else restore(operated, weights)), report
+
+
+def operate_apart(
+    skeleton: onnx.ModelProto,
+    weights: Weights,
+    target: Runtime,
+    only: Collection[int] | None = None,
+    skip: Collection[int] = (),
+    options: Options | None = None,
+    seeds: Sequence[int] = SEEDS,
+) -> tuple[onnx.ModelProto, SurgeryReport]:
+    """`operate` for a model whose weights stay apart, so that a large one is never copied.
+
+    Args:
+        skeleton: of `weights.set_aside`; it is not changed.
+        weights: its store; gets the weights that surgeries make.
+        target: as of `operate`, and so the others.
+        only: rows to apply.
+        skip: rows to leave out.
+        options: choices that the graph does not decide.
+        seeds: of the random inputs.
+
+    Returns:
+        The new skeleton, or the given one itself where no pattern was found, and the report.
+
+    Raises:
+        UserError: as of `operate`.
+    """
     started = time.monotonic()
     surgeries = [
         surgery
         for surgery in SURGERIES
         if target in surgery.targets and surgery.row not in skip and (only is None or surgery.row in only)
     ]
-    theatre = _Theatre(model, options or Options(), seeds)
+    # Shapes are inferred once for each change; those that came with the model may be wrong.
+    original = infer_shapes(skeleton)
+    theatre = _Theatre(original, weights, options or Options(), Prover(seeds, weights))
     for _ in range(_MAX_SWEEPS):
         changed = [theatre.perform(surgery) for surgery in surgeries]
         if not any(changed):
             break
-    end_to_end = whole_difference(model, theatre.model) if theatre.model is not model else {}
+    untouched = theatre.model is original
     report = SurgeryReport(
         target=target,
         records=list(theatre.records.values()),
-        nodes_before=len(model.graph.node),
+        nodes_before=len(skeleton.graph.node),
         nodes_after=len(theatre.model.graph.node),
+        end_to_end={} if untouched else theatre.prover.whole_difference(original, theatre.model),
         seconds=time.monotonic() - started,
-        end_to_end=end_to_end,
     )
-    return theatre.model, report
+    return (skeleton if untouched else theatre.model), report
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A change and where it is."""
+
+    change: Change
+    """As the proof sees it: what is in a body has no border that could be fed."""
+    asked: str
+    """What the surgery called the node, which `Options.skip` goes by."""
+    body: str = ""
+    """The body that it is in, in words; empty: in the graph itself."""
+
+
+class _BodyError(Exception):
+    """A surgery changed how many inputs or outputs a body has, which the node around it cannot follow."""
+
+    def __init__(self, found: Sequence[_Found]) -> None:
+        super().__init__(f"it would change the number of outputs of the {found[0].body}" if found else "")
+        self.found = found
 
 
 @dataclass
@@ -72,14 +127,15 @@ class _Theatre:
     """The model on the table, and the records so far."""
 
     model: onnx.ModelProto
+    weights: Weights
     options: Options
-    seeds: Sequence[int]
+    prover: Prover
     records: dict[tuple[int, str, str], Record] = field(default_factory=dict)
     abandoned: set[int] = field(default_factory=set)
     _untouched: set[int] = field(default_factory=set)
     """Rows that found nothing to do since the model last changed."""
     _graph: gs.Graph | None = None
-    """Of the model as it is; only looked at."""
+    """Of the model as it is; None after something was tried on it."""
 
     def perform(self, surgery: Surgery) -> bool:
         """Applies one surgery everywhere it matches; whether the model changed."""
@@ -91,19 +147,27 @@ class _Theatre:
             for key, record in self.records.items()
             if record.row != surgery.row or record.outcome is not Outcome.REFUSED
         }
-        if self._graph is None:
-            self._graph = _read(self.model)
         if not self._matches(surgery):
             self._untouched.add(surgery.row)
             return False
         changed = self._apply(surgery)
-        self._graph = None if changed else self._graph
         self._untouched = set() if changed else self._untouched | {surgery.row}
         return changed
 
+    def _read(self) -> gs.Graph:
+        if self._graph is None:
+            try:
+                self._graph = with_shapes(self.model, self.weights)
+            except Exception as error:
+                words = " ".join(str(error).split())[:200]
+                reason = f"the ONNX graph cannot be read: {type(error).__name__}: {words}; export it again"
+                raise UserError(reason) from error
+        return self._graph
+
     def _matches(self, surgery: Surgery) -> bool:
+        graph = self._read()
         try:
-            return surgery.matches(self._graph)
+            return surgery.matches(graph) or any(surgery.matches(body) for body, _ in _bodies_of(graph))
         except Exception as error:
             self._record_failure(surgery, error)
             return False
@@ -111,47 +175,65 @@ class _Theatre:
     def _record_failure(self, surgery: Surgery, error: Exception) -> None:
         """A graph that no exporter writes, or a mistake of ours: it costs this surgery and not the run."""
         words = f"the surgery failed on this graph: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        change = Change("whole graph", words, "report it with the model", outcome=Outcome.REFUSED)
+        change = Change(WHOLE_GRAPH, words, "report it with the model", outcome=Outcome.REFUSED)
         self._record(surgery, [change], {}, "")
 
     def _apply(self, surgery: Surgery) -> bool:
         options = self.options
+        impossible: list[Change] = []
         while True:
-            graph = _read(self.model)
+            graph = self._read()
+            self._graph = None
             try:
-                changes = list(surgery.apply(graph, options))
-                done = [change for change in changes if change.outcome is Outcome.DONE]
+                found = _everywhere(surgery, graph, options)
+                done = [each for each in found if each.change.outcome is Outcome.DONE]
+                changes = [*impossible, *(each.change for each in found)]
                 if not done:
                     self._record(surgery, changes, {}, "")
                     return False
-                after = to_model(graph, self.model)
-                proof = prove(self.model, after, done, self.seeds)
+                after = to_model(graph, self.model, self.weights)
+                proof = self.prover.prove(self.model, after, [each.change for each in done])
+            except _BodyError as error:
+                skip = options.skip | {each.asked for each in error.found}
+                if skip == options.skip:
+                    self._record_failure(surgery, error)
+                    return False
+                impossible += [_refused(each.change, str(error)) for each in error.found]
+                options = replace(options, skip=skip)
+                continue
             except Exception as error:
                 self._record_failure(surgery, error)
                 return False
+            errors = {done[position].change.node: value for position, value in proof.errors.items()}
             wrong = [
-                change for position, change in enumerate(done) if proof.errors.get(position, 0.0) > change.tolerance
+                each for position, each in enumerate(done) if proof.errors.get(position, 0.0) > each.change.tolerance
             ]
             if not wrong:
                 self.model = after
-                self._record(surgery, changes, _errors(done, proof), proof.unproven)
+                self.prover.accept(after)
+                self.weights.keep(after)
+                self._record(surgery, changes, errors, proof.unproven)
                 return True
             if surgery.row == 12 and options.nms_rounds < _MAX_NMS_ROUNDS:
                 # The one cause known of a wrong NMS: a chain of suppressions longer than its rounds.
                 options = replace(options, nms_rounds=2 * options.nms_rounds)
                 continue
+            # What is in bodies shares one error with what the whole model is compared for: it goes first.
+            culprits = [each for each in wrong if each.change.outputs or each.body] or wrong
             words = next(iter(proof.words.values()), "the numbers moved beyond the tolerance")
-            taken_back = [replace(change, outcome=Outcome.ROLLED_BACK) for change in wrong]
-            self._record(surgery, taken_back, _errors(done, proof), f"taken back: {words}")
-            if any(not change.outputs for change in wrong):
+            taken_back = [replace(each.change, outcome=Outcome.ROLLED_BACK) for each in culprits]
+            self._record(surgery, taken_back, errors, f"taken back: {words}")
+            skip = options.skip | {each.asked for each in culprits}
+            if skip == options.skip or not any(each.change.outputs or each.body for each in culprits):
                 self.abandoned.add(surgery.row)
                 return False
-            options = replace(options, skip=options.skip | {change.node for change in wrong})
-            self.options = replace(self.options, skip=options.skip)
+            options = replace(options, skip=skip)
+            self.options = replace(self.options, skip=skip)
 
     def _record(self, surgery: Surgery, changes: Sequence[Change], errors: dict[str, float], note: str) -> None:
         for change in changes:
             key = (surgery.row, change.node, f"{change.outcome}{change.what}")
+            proven = change.outcome is Outcome.DONE and change.node in errors
             self.records[key] = Record(
                 row=surgery.row,
                 surgery=surgery.name,
@@ -160,17 +242,41 @@ class _Theatre:
                 what=change.what,
                 outcome=change.outcome,
                 max_error=errors.get(change.node),
-                note=note if change.outcome is not Outcome.REFUSED else "",
+                note="" if proven or change.outcome is Outcome.REFUSED else note,
             )
 
 
-def _read(model: onnx.ModelProto) -> gs.Graph:
-    try:
-        return to_graph(model)
-    except Exception as error:
-        words = " ".join(str(error).split())[:200]
-        raise UserError(f"the ONNX graph cannot be read: {type(error).__name__}: {words}; export it again") from error
+def _everywhere(surgery: Surgery, graph: gs.Graph, options: Options) -> list[_Found]:
+    """Applies a surgery to the graph and to the bodies of its nodes, and of theirs."""
+    found = []
+    if surgery.matches(graph):
+        found = [_Found(change, change.node) for change in surgery.apply(graph, options)]
+    for body, where in _bodies_of(graph):
+        if not surgery.matches(body):
+            continue
+        arity = len(body.inputs), len(body.outputs)
+        changes = [_in_body(change, where) for change in surgery.apply(body, options)]
+        if (len(body.inputs), len(body.outputs)) != arity:
+            raise _BodyError([each for each in changes if each.change.outcome is Outcome.DONE])
+        found += changes
+    return found
 
 
-def _errors(done: Sequence[Change], proof: Proof) -> dict[str, float]:
-    return {change.node: proof.errors[position] for position, change in enumerate(done) if position in proof.errors}
+def _in_body(change: Change, where: str) -> _Found:
+    node = where if change.node == WHOLE_GRAPH else change.node
+    return _Found(replace(change, node=node, inputs=(), outputs=()), change.node, where)
+
+
+def _bodies_of(graph: gs.Graph) -> Iterator[tuple[gs.Graph, str]]:
+    """The bodies in a graph, outer ones first, and what to call them."""
+    waiting = [graph]
+    while waiting:
+        for node in waiting.pop().nodes:
+            for attribute, body in bodies(node):
+                yield body, f"{attribute.replace('_', ' ')} of {label(node)}"
+                waiting.append(body)
+
+
+def _refused(change: Change, why: str) -> Change:
+    way_out = "make the number of rows independent of the data inside of the loop or branch"
+    return replace(change, outcome=Outcome.REFUSED, why=why, what=way_out)

@@ -15,6 +15,9 @@ EVERY_TARGET = frozenset(Runtime) - {Runtime.TORCH}
 TOLERANCE = 1e-5
 """Largest accepted error of a float output, relative to its largest magnitude; integers and booleans must be equal."""
 
+WHOLE_GRAPH = "whole graph"
+"""What a change names where it is about no node."""
+
 
 class Outcome(StrEnum):
     """What became of a match."""

@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 
 from components.surgery.evaluate import EvaluationError, run_node
 from components.surgery.graphs import constant, has_subgraphs, numpy_dtype, static_shape
-from components.surgery.surgery import EVERY_TARGET, Change, Options, Surgery
+from components.surgery.surgery import EVERY_TARGET, WHOLE_GRAPH, Change, Options, Surgery
 
 MAX_GROWTH = 2**18
 """Bytes that a folded node's outputs may be larger than its inputs."""
@@ -45,7 +45,7 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:  # noqa: ARG00
     total = sum(folded.values())
     counts = ", ".join(f"{count} {op}" for op, count in sorted(folded.items(), key=lambda item: -item[1])[:6])
     why = "nodes that depend on no input hide constants from parsers"
-    return [Change(node="whole graph", why=why, what=f"computed {total} nodes: {counts}")]
+    return [Change(node=WHOLE_GRAPH, why=why, what=f"computed {total} nodes: {counts}")]
 
 
 def _foldable(node: gs.Node) -> bool:

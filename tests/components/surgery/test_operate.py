@@ -107,15 +107,31 @@ def test_a_surgery_that_says_it_did_nothing_changes_nothing(monkeypatch):
     assert report.records[0].outcome is Outcome.REFUSED
 
 
+def with_a_plugin(position, reads, makes):
+    model = two_relus()
+    model.graph.node.insert(position, helper.make_node("EfficientNMS_TRT", [reads], [makes], domain="TRT"))
+    model.opset_import.append(helper.make_opsetid("TRT", 1))
+    return model
+
+
 def test_what_cannot_be_compared_says_so(monkeypatch):
     with_surgeries(monkeypatch, relu_surgery())
-    model = two_relus()
-    model.graph.node.append(helper.make_node("EfficientNMS_TRT", ["z"], ["w"], domain="TRT"))
-    model.opset_import.append(helper.make_opsetid("TRT", 1))
-    model.graph.output.append(helper.make_tensor_value_info("w", FLOAT, None))
+    model = with_a_plugin(0, "x", "p")
+    model.graph.node[1].input[0] = "p"
+    model.graph.node[2].input[0] = "p"
     _, report = operate(model, Runtime.TENSORRT)
     assert {record.max_error for record in report.records} == {None}
     assert all("does not run in ONNX Runtime" in record.note for record in report.records)
+
+
+def test_what_comes_before_a_plugin_is_compared(monkeypatch):
+    with_surgeries(monkeypatch, relu_surgery(wrong={"second"}))
+    model = with_a_plugin(3, "z", "w")
+    model.graph.output.append(helper.make_tensor_value_info("w", FLOAT, None))
+    _, report = operate(model, Runtime.TENSORRT)
+    records = {record.node: record for record in report.records}
+    assert (records["first"].outcome, records["first"].max_error) == (Outcome.DONE, 0)
+    assert records["second"].outcome is Outcome.ROLLED_BACK
 
 
 def test_rows_can_be_chosen_and_left_out():
