@@ -12,6 +12,9 @@ from components.surgery.surgeries import (
     row14_roi_align,
     row15_non_zero,
     row18_if,
+    row25_zero_point,
+    row26_int32_bias,
+    row27_integer_operators,
     row41_initializers,
 )
 from components.surgery.surgery import Surgery
@@ -21,6 +24,9 @@ SURGERIES: tuple[Surgery, ...] = (
     fold_constants.SURGERY,
     row18_if.SURGERY,
     row01_resize_scales.SURGERY,
+    row27_integer_operators.SURGERY,
+    row26_int32_bias.SURGERY,
+    row25_zero_point.SURGERY,
     row15_non_zero.SURGERY,
     row12_non_max_suppression.SURGERY,
     row14_roi_align.SURGERY,
