@@ -11,13 +11,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from components.surgery.emit import Emitter
-from components.surgery.evaluate import EvaluationError, run_node
-from components.surgery.graphs import constant, has_subgraphs, optional_input
+from components.surgery.graphs import optional_input
+from components.surgery.shape_probes import probe
 from components.surgery.surgery import EVERY_TARGET, Change, Options, Surgery, label, refusal
-
-_PROBES = ((1, 37, 53), (2, 64, 96), (3, 51, 20), (1, 7, 11), (5, 16, 9), (2, 101, 255))
-"""Batch and two sides: odd and even, so that a rounded multiple does not pass for an exact one."""
-_MAX_NODES = 64
 
 
 def matches(graph: gs.Graph) -> bool:
@@ -32,6 +28,8 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
         if not _computed(node) or label(node) in options.skip:
             continue
         scales = _constant_scales(node, graph)
+        if scales is None and _harmless(node, graph):
+            continue
         if scales is None:
             way_out = "fix the input's height and width (target.input_shape), or resize by a constant factor"
             changes.append(refusal(node, "its size is computed at run time and is no constant multiple", way_out))
@@ -59,65 +57,38 @@ def _size_input(node: gs.Node) -> gs.Tensor | None:
 
 def _constant_scales(node: gs.Node, graph: gs.Graph) -> np.ndarray | None:
     """The scales [rank] that every probed shape agrees on."""
-    x, given = node.inputs[0], _size_input(node)
-    if x.shape is None or given is None or "axes" in node.attrs or node.attrs.get("keep_aspect_ratio_policy"):
+    stretched = node.attrs.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+    if "axes" in node.attrs or not stretched:
         return None
-    found = []
-    for probe in _PROBES:
-        shape = _probe_shape(x.shape, probe)
-        try:
-            made = _evaluate(given, x, shape, graph, {}, [_MAX_NODES])
-        except EvaluationError:
-            return None
-        if made.shape != (len(shape),):
-            return None
-        found.append(made / np.array(shape) if optional_input(node, 3) is not None else made)
+    probed = _probed(node, graph)
+    if probed is None:
+        return None
+    relative = optional_input(node, 3) is not None
+    found = [made / np.array(shape) if relative else made for shape, made in probed]
     scales = np.asarray(found[0], np.float32)
     exact = all(np.array_equal(scales, np.asarray(other, np.float32)) for other in found)
+    # ONNX rounds down, some tools in float32 and some in float64: a scale of 5/11 could make 4 of 11.
+    exact &= not relative or all(
+        np.array_equal(np.floor(np.array(shape, dtype) * scales.astype(dtype)), made)
+        for shape, made in probed
+        for dtype in (np.float32, np.float64)
+    )
     return scales if exact else None
 
 
-def _probe_shape(shape: Sequence[object], probe: tuple[int, int, int]) -> tuple[int, ...]:
-    sizes = (probe[0], 4, *(probe[1:] * len(shape)))
-    return tuple(
-        int(size) if isinstance(size, int | np.integer) else sizes[position] for position, size in enumerate(shape)
-    )
+def _probed(node: gs.Node, graph: gs.Graph) -> list[tuple[tuple[int, ...], np.ndarray]] | None:
+    x, given = node.inputs[0], _size_input(node)
+    probed = probe(given, x, graph) if given is not None else None
+    return None if probed is None or any(made.shape != (len(shape),) for shape, made in probed) else probed
 
 
-def _evaluate(
-    tensor: gs.Tensor,
-    x: gs.Tensor,
-    shape: tuple[int, ...],
-    graph: gs.Graph,
-    known: dict[str, np.ndarray],
-    left: list[int],
-) -> np.ndarray:
-    """Runs what leads from the shape of `x` to `tensor`."""
-    values = constant(tensor)
-    if values is not None:
-        return values
-    if tensor.name in known:
-        return known[tensor.name]
-    if not tensor.inputs:
-        raise EvaluationError(f"{tensor.name} depends on the values of an input")
-    node = tensor.inputs[0]
-    left[0] -= 1
-    if left[0] < 0 or has_subgraphs(node) or not node.inputs:
-        raise EvaluationError(f"{tensor.name} is more than shape arithmetic")
-    if node.op == "Shape":
-        if node.inputs[0] is not x and not _same_shape(node.inputs[0], x):
-            raise EvaluationError(f"{tensor.name} depends on another shape")
-        return np.array(shape, np.int64)[node.attrs.get("start", 0) : node.attrs.get("end", len(shape))]
-    inputs = [None if i.is_empty() else _evaluate(i, x, shape, graph, known, left) for i in node.inputs]
-    for output, value in zip(node.outputs, run_node(node, inputs, graph), strict=True):
-        if value is not None:
-            known[output.name] = value
-    return known[tensor.name]
-
-
-def _same_shape(a: gs.Tensor, b: gs.Tensor) -> bool:
-    """Whether both shapes are known to be equal: numbers, or dimensions of one name."""
-    return a.shape is not None and a.shape == b.shape and None not in a.shape
+def _harmless(node: gs.Node, graph: gs.Graph) -> bool:
+    """Whether the sizes are plain numbers but for dimensions that stay as they are, such as an open batch."""
+    probed = _probed(node, graph) if optional_input(node, 3) is not None and "axes" not in node.attrs else None
+    if probed is None:
+        return False
+    shapes, sizes = (np.array(values) for values in zip(*probed, strict=True))
+    return bool(((sizes == sizes[0]).all(0) | (sizes == shapes).all(0)).all())
 
 
 SURGERY = Surgery(
