@@ -53,7 +53,7 @@ def _random(value: onnx.ValueInfoProto, rng: np.random.Generator, dimension: int
 def random_values(shape: list[int], dtype: np.dtype, rng: np.random.Generator) -> np.ndarray:
     """Random values of a shape and type; see `feed`."""
     if dtype == np.bool_:
-        return rng.random(shape) < 0.5
+        return np.asarray(rng.random(shape) < 0.5)  # of a scalar, a comparison makes no array
     if np.issubdtype(dtype, np.floating):
         if len(shape) == 4 and shape[1] in (1, 2, 3, 4) and min(shape[2:]) >= 16:
             return np.ascontiguousarray(_image(shape, rng), dtype)
