@@ -35,11 +35,16 @@ def model_file(variant: Variant, folder: Path, source: ModelSource | None, bundl
 
 
 def model_size(path: Path) -> int:
-    """Bytes of a model file, with the weights that an ONNX file or an OpenVINO IR keeps beside it."""
+    """Bytes of a model file and what belongs to it: weights beside an ONNX file or an OpenVINO IR, a plan's parts."""
+    from components.core.contracts.run_plan import RUN_PLAN, RunPlan
     from components.core.onnx_wire import external_data_files
 
     beside: list[Path] = []
-    if path.suffix == ".onnx":
+    if path.name == RUN_PLAN:
+        # Of a part with an engine, the ONNX file is only the way to run it where the engine cannot.
+        parts = RunPlan.read(path).parts
+        beside = [path.parent / name for part in parts for name in ([part.engine] if part.engine else part.sha256)]
+    elif path.suffix == ".onnx":
         beside = [path.parent / location for location in external_data_files(path)]
     elif path.suffix == ".xml":
         beside = [path.with_suffix(".bin")]

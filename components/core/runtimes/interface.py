@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.core.contracts.job import Job, Runtime
+from components.core.contracts.run_plan import RUN_PLAN
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
 from components.core.tasks.detection import Detections
@@ -66,17 +67,19 @@ def load_session(variant: Variant, folder: Path, job: Job | None, bundle: Path |
         raise StepError(reason)
     if variant.runtime != Runtime.TORCH and (not variant.file or not (folder / variant.file).exists()):
         raise StepError(f"the model file {variant.file or ''} is not in {folder}")
-    return _loader(variant.runtime)(variant, folder, job, bundle, threads)
+    return _loader(variant)(variant, folder, job, bundle, threads)
 
 
-def _loader(runtime: Runtime) -> Loader:
+def _loader(variant: Variant) -> Loader:
     module = {
         Runtime.TORCH: "torch_eager",
         Runtime.ONNXRUNTIME: "onnxruntime",
         Runtime.OPENVINO: "openvino",
         Runtime.TENSORRT: "tensorrt_engine",
         Runtime.TENSORRT_RTX: "tensorrt_engine",
-    }[runtime]
+    }[variant.runtime]
+    if Path(variant.file or "").name == RUN_PLAN:
+        module = "plan"
     load: Loader = importlib.import_module(f"components.core.runtimes.{module}").load
     return load
 

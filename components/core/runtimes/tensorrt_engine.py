@@ -47,7 +47,7 @@ class EngineSession:
         self._buffers: dict[str, torch.Tensor] = {}
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
-            dtype = _torch_dtype(module, engine.get_tensor_dtype(name))
+            dtype = torch_dtype(module, engine.get_tensor_dtype(name))
             buffer = torch.empty(tuple(engine.get_tensor_shape(name)), dtype=dtype, device=device)
             self._buffers[name] = buffer
             self._context.set_tensor_address(name, buffer.data_ptr())
@@ -69,7 +69,12 @@ class EngineSession:
         return drop_padding(*(output.numpy() for output in outputs))
 
 
-def _torch_dtype(module: Any, dtype: Any) -> "torch.dtype":
+def torch_dtype(module: Any, dtype: Any) -> "torch.dtype":
+    """The torch type of an engine's tensor.
+
+    Raises:
+        StepError: torch and NumPy have none.
+    """
     import torch
 
     types = module.DataType
