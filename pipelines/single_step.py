@@ -11,12 +11,14 @@ from pydantic import ValidationError
 
 from components.core.contracts.job import Job, Runtime, Task
 from components.core.contracts.leaderboard import Leaderboard
+from components.core.contracts.run_plan import RUN_PLAN
 from components.core.contracts.variant import Manifest, Variant
 from components.core.errors import UserError
 from components.core.files import staging
 from components.core.job_file import describe
 
 _RUNTIME_OF = {".onnx": Runtime.ONNXRUNTIME, ".xml": Runtime.OPENVINO, ".engine": Runtime.TENSORRT_RTX}
+_ENGINES = (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
 
 
 def make_job(
@@ -174,6 +176,7 @@ def compare(
     out: Path,
     rounds: int,
     threads: int | None,
+    device: str = "cpu",
 ) -> Leaderboard:
     """Measures model files side by side; the first one is the baseline.
 
@@ -185,6 +188,7 @@ def compare(
         out: folder for leaderboard.json, measurement.json, detections and logs.
         rounds: how many, each alternating between all models.
         threads: CPU threads; None: all cores.
+        device: `cpu` or `cuda[:N]`.
 
     Raises:
         UserError: a file cannot be used.
@@ -192,18 +196,16 @@ def compare(
     """
     from components.benchmark.run import run_benchmark
 
-    given = [_split_runtime(model) for model in models]
+    given = [_split_runtime(model, device) for model in models]
     first_onnx = next((path for path, _ in given if path.suffix == ".onnx"), None)
-    if shape is None and first_onnx is None:
-        raise UserError("--input-shape: needed where no .onnx file says it, for instance 1,3,416,416")
-    shape = shape or onnx_shape(first_onnx or Path())
+    shape = shape or _shape([path for path, _ in given])
     job = make_job(
         list(dict.fromkeys(runtime for _, runtime in given)),
         shape,
         {"onnx": str(first_onnx or given[0][0])},
         annotations,
         images,
-        target={"threads": threads},
+        target={"threads": threads, "device": device},
         budget={"rounds": rounds},
     )
     with (
@@ -212,7 +214,7 @@ def compare(
         output_folder(out) as folder,
     ):
         exported = Path(temporary)
-        variants = [_placed(number, path, runtime, exported) for number, (path, runtime) in enumerate(given)]
+        variants = [_placed(number, path, runtime, exported, device) for number, (path, runtime) in enumerate(given)]
         _manifest(shape, variants).write(exported)
         board = run_benchmark(job, bundle, exported, None, "baseline", None, folder, out_uri=str(out.absolute()))
         rows = []
@@ -224,29 +226,67 @@ def compare(
     return board
 
 
-def _split_runtime(text: str) -> tuple[Path, Runtime]:
+def _shape(paths: Sequence[Path]) -> list[int]:
+    """The input shape that the first file says that says one."""
+    for path in paths:
+        if path.suffix == ".onnx":
+            return onnx_shape(path)
+        if path.name == RUN_PLAN:
+            return _plan_shape(path)
+    raise UserError("--input-shape: needed where no .onnx file says it, for instance 1,3,416,416")
+
+
+def _split_runtime(text: str, device: str) -> tuple[Path, Runtime]:
     name, _, runtime = text.rpartition("@") if "@" in text else (text, "", "")
     path = Path(name)
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; give .onnx, .xml or .engine files")
+    if path.name == RUN_PLAN:
+        from components.core.runtimes.plan import plan_runtime, read_plan
+
+        plan = read_plan(path)
+        if not runtime:
+            return path, plan_runtime(plan, path.parent, device)
+        return path, parse_runtimes(runtime, [plan.target, Runtime.ONNXRUNTIME])[0]
     if runtime:
         return path, parse_runtimes(runtime, list(_RUNTIME_OF.values()))[0]
     if path.suffix not in _RUNTIME_OF:
-        raise UserError(f"{path}: given {path.suffix or 'no suffix'}, accepted: {', '.join(_RUNTIME_OF)}")
+        accepted = f"{', '.join(_RUNTIME_OF)}, or a {RUN_PLAN}"
+        raise UserError(f"{path}: given {path.suffix or 'no suffix'}, accepted: {accepted}")
     return path, _RUNTIME_OF[path.suffix]
 
 
-def _placed(number: int, path: Path, runtime: Runtime, folder: Path) -> Variant:
-    """Links a model and what lies beside it under the same name (OpenVINO's weights, external data) into a folder."""
+def _plan_shape(path: Path) -> list[int]:
+    from components.core.runtimes.plan import read_plan
+
+    inputs = read_plan(path).inputs
+    dims = [size for size in (inputs[0].shape or []) if isinstance(size, int)] if inputs else []
+    dims = [1, *dims] if len(dims) == 3 else dims
+    if len(dims) != 4:
+        raise UserError(f"{path}: its first input has no fixed shape [N, 3, H, W]; give --input-shape")
+    return dims
+
+
+def _placed(number: int, path: Path, runtime: Runtime, folder: Path, device: str) -> Variant:
+    """Links a model and what belongs to it into a folder: OpenVINO's weights, external data, the parts of a plan."""
     name = f"{number}-{path.stem}"
     place = folder / name
     place.mkdir(parents=True)
     for neighbour in path.absolute().parent.glob(f"{path.stem}.*"):
         (place / neighbour.name).symlink_to(neighbour)
+    reason = ""
+    if path.name == RUN_PLAN:
+        from components.core.runtimes.plan import read_plan, where_it_runs
+
+        plan = read_plan(path)
+        for part_file in plan.files():
+            (place / part_file).symlink_to(path.absolute().parent / part_file)
+        reason = where_it_runs(plan, path.parent, device if runtime in _ENGINES else "cpu")
     details: dict[str, Any] = {"given": number} | ({"baseline": True} if number == 0 else {})
-    label = path.absolute().parent.name if path.stem == "model" else path.stem
+    label = path.absolute().parent.name if path.stem == "model" or path.name == RUN_PLAN else path.stem
     label = label if str(runtime) in label else f"{label}-{runtime}"
-    return Variant(id=f"{number}-{label}", runtime=runtime, techniques=[], file=f"{name}/{path.name}", details=details)
+    file = f"{name}/{path.name}"
+    return Variant(id=f"{number}-{label}", runtime=runtime, techniques=[], file=file, details=details, reason=reason)
 
 
 def _manifest(shape: Sequence[int], variants: list[Variant]) -> Manifest:

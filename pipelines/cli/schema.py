@@ -11,7 +11,7 @@ from pipelines.cli.app import app
 @app.command()
 def schema(
     contract: Annotated[
-        str, typer.Argument(help="`job`, `leaderboard` or `manifest`; without it, all of them with --out.")
+        str, typer.Argument(help="`job`, `leaderboard`, `manifest` or `run-plan`; without it, all of them with --out.")
     ] = "job",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for one file a contract.")] = None,
 ) -> None:
@@ -21,8 +21,8 @@ def schema(
 
     `hasten schema job` shows what a job file takes.
 
-    `hasten schema --out schemas` writes `job.json`, `leaderboard.json` and `manifest.json`; an editor with YAML support
-    checks job files with the first one.
+    `hasten schema --out schemas` writes `job.json`, `leaderboard.json`, `manifest.json` and `run-plan.json`; an editor
+    with YAML support checks job files with the first one.
     """
     import json
 
@@ -30,10 +30,16 @@ def schema(
 
     from components.core.contracts.job import Job
     from components.core.contracts.leaderboard import Leaderboard
+    from components.core.contracts.run_plan import RunPlan
     from components.core.contracts.variant import Manifest
     from components.core.errors import UserError
 
-    contracts: dict[str, type[BaseModel]] = {"job": Job, "leaderboard": Leaderboard, "manifest": Manifest}
+    contracts: dict[str, type[BaseModel]] = {
+        "job": Job,
+        "leaderboard": Leaderboard,
+        "manifest": Manifest,
+        "run-plan": RunPlan,
+    }
     texts = {name: json.dumps(model.model_json_schema(), indent=2) for name, model in contracts.items()}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

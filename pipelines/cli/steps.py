@@ -224,7 +224,7 @@ def benchmark(
         list[str],
         typer.Argument(
             metavar="BASELINE [CANDIDATE]...",
-            help="`.onnx`, OpenVINO `.xml` or `.engine` files; `model.onnx@openvino` chooses the runtime.",
+            help="`.onnx`, OpenVINO `.xml`, `.engine` or `run_plan.json` files; `model.onnx@openvino` names a runtime.",
             show_default=False,
         ),
     ],
@@ -233,12 +233,14 @@ def benchmark(
     out: Out,
     rounds: Annotated[int, typer.Option(min=3, help="Rounds, each alternating between all models.")] = 12,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all cores.")] = None,
+    device: Annotated[str, typer.Option(help="`cpu`, or `cuda` or `cuda:N` to run engines.")] = "cpu",
     input_shape: Shape = "",
     as_json: Json = False,
 ) -> None:
     """Measure models side by side: latency, speed-up with its confidence interval, accuracy, size, memory.
 
-    Every model runs in a process of its own; rounds alternate between them: the speed-ups are ratios in one run.
+    Every model runs in a process of its own; rounds alternate between them: the speed-ups are ratios in one run. The
+    engine parts of a run plan run in ONNX Runtime where there is no GPU, and the row says so.
 
     **Example**
 
@@ -252,7 +254,7 @@ def benchmark(
 
     shape = parse_shape(input_shape) if input_shape else None
     with _progress("benchmark"):
-        board = compare(models, annotations, images, shape, out, rounds=rounds, threads=threads)
+        board = compare(models, annotations, images, shape, out, rounds, threads, device)
     if as_json:
         typer.echo(board.model_dump_json(indent=2))
     else:

@@ -236,7 +236,8 @@ def test_version(capsys):
 
 def test_schemas(tmp_path, capsys):
     assert run("schema", "--out", tmp_path)[0] == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.json", "leaderboard.json", "manifest.json"]
+    names = ["job.json", "leaderboard.json", "manifest.json", "run-plan.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     job = json.loads((tmp_path / "job.json").read_text())
     assert "20 ms" in job["$defs"]["Goal"]["properties"]["max_p50"]["description"]
     capsys.readouterr()
