@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 from components.surgery.emit import Emitter
 from components.surgery.graphs import optional_input
 from components.surgery.shape_probes import probe
-from components.surgery.surgery import EVERY_TARGET, Change, Options, Surgery, label, refusal
+from components.surgery.surgery import EVERY_TARGET, Change, Options, Surgery, label
 
 
 def matches(graph: gs.Graph) -> bool:
@@ -28,11 +28,8 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
         if not _computed(node) or label(node) in options.skip:
             continue
         scales = _constant_scales(node, graph)
-        if scales is None and _harmless(node, graph):
-            continue
         if scales is None:
-            way_out = "fix the input's height and width (target.input_shape), or resize by a constant factor"
-            changes.append(refusal(node, "its size is computed at run time and is no constant multiple", way_out))
+            # Parsers of today take computed sizes, and row 2 makes sizes of computed scales.
             continue
         emit = Emitter(graph, f"{node.name or node.outputs[0].name}/scales")
         roi = node.inputs[1] if len(node.inputs) > 1 else gs.Variable.empty()
@@ -80,15 +77,6 @@ def _probed(node: gs.Node, graph: gs.Graph) -> list[tuple[tuple[int, ...], np.nd
     x, given = node.inputs[0], _size_input(node)
     probed = probe(given, x, graph) if given is not None else None
     return None if probed is None or any(made.shape != (len(shape),) for shape, made in probed) else probed
-
-
-def _harmless(node: gs.Node, graph: gs.Graph) -> bool:
-    """Whether the sizes are plain numbers but for dimensions that stay as they are, such as an open batch."""
-    probed = _probed(node, graph) if optional_input(node, 3) is not None and "axes" not in node.attrs else None
-    if probed is None:
-        return False
-    shapes, sizes = (np.array(values) for values in zip(*probed, strict=True))
-    return bool(((sizes == sizes[0]).all(0) | (sizes == shapes).all(0)).all())
 
 
 SURGERY = Surgery(

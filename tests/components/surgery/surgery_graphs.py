@@ -53,7 +53,11 @@ def rtx(model: onnx.ModelProto) -> Verdict:
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
-        if -1 in tuple(tensor.shape):
+        if tensor.is_shape_tensor:  # such as a size that is an input
+            count = max(tensor.shape[0], 1) if len(tensor.shape) else 1
+            profile.set_shape_input(tensor.name, *([size] * count for size in (1, 2, 3)))
+            config.num_optimization_profiles or config.add_optimization_profile(profile)
+        elif -1 in tuple(tensor.shape):
             shapes = [tuple(size if side == -1 else side for side in tensor.shape) for size in (1, 2, 3)]
             profile.set_shape(tensor.name, *shapes)
             config.num_optimization_profiles or config.add_optimization_profile(profile)
