@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from components.core.errors import StepError
+from components.core.errors import StepError, UserError
 
 INPUT = "image"
 OUTPUTS = ("boxes", "scores", "labels")
@@ -19,16 +19,48 @@ OPSET = 17
 
 
 class StockDetector(nn.Module):
-    """A torchvision detector as exported by anyone else: one image in, as many boxes out as it finds."""
+    """A torchvision detector as exported by anyone else: one image in, as many boxes out as it finds.
+
+    Of a batch, the images' detections are padded to the model's most and stacked, since they differ in number.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``[1, 3, H, W]`` -> boxes ``[D, 4]``, scores ``[D]``, labels ``[D]``."""
-        found = self.model([image[0]])[0]
-        return found["boxes"], found["scores"], found["labels"]
+        """``[1, 3, H, W]`` -> boxes ``[D, 4]``, scores ``[D]``, labels ``[D]``; a batch adds its axis in front.
+
+        Raises:
+            UserError: a batch, of a model that does not say how many detections an image may have.
+        """
+        found = self.model(list(image))
+        names = ("boxes", "scores", "labels")
+        if len(found) == 1:
+            boxes, scores, labels = (found[0][name] for name in names)
+            return boxes, scores, labels
+        most = most_detections(self.model)
+        if most is None:
+            raise UserError(
+                f"target.input_shape: batch {len(found)} given; {type(self.model).__name__} has no detections_per_img, "
+                "so its outputs cannot be padded to one size; give it one, or use a batch of 1"
+            )
+        boxes, scores, labels = (
+            torch.stack([_filled(one[name], most, fill) for one in found])
+            for name, fill in zip(names, (0, -1, 0), strict=True)
+        )
+        return boxes, scores, labels
+
+
+def most_detections(model: nn.Module) -> int | None:
+    """Detections of an image at most, where the model says it as torchvision's do."""
+    holders = (model, getattr(model, "roi_heads", None))
+    return next((int(one.detections_per_img) for one in holders if hasattr(one, "detections_per_img")), None)
+
+
+def _filled(values: Tensor, count: int, fill: int) -> Tensor:
+    shape = (count, *map(int, values.shape[1:]))
+    return torch.cat([values, torch.full(shape, fill, dtype=values.dtype)])[:count].reshape(shape)
 
 
 def export_onnx(
@@ -37,16 +69,16 @@ def export_onnx(
     """Exports by tracing (TorchScript), since torchvision's detectors do not pass torch.export.
 
     Args:
-        module: takes ``[1, 3, H, W]``, returns boxes, scores and labels.
+        module: takes ``[N, 3, H, W]``, returns boxes, scores and labels.
         image: traced with; a real one, since a detector that finds nothing traces badly.
         path: file to write.
-        dynamic_detections: whether the number of detections differs from image to image.
+        dynamic_detections: whether the number of detections differs from image to image; not so in a batch.
         program: whether the module came out of torch.export, which only the newer exporter takes.
 
     Raises:
         StepError: the module does not export; the exporter's own words are in the message.
     """
-    axes = {name: {0: "detections"} for name in OUTPUTS} if dynamic_detections else None
+    axes = {name: {0: "detections"} for name in OUTPUTS} if dynamic_detections and len(image) == 1 else None
     try:
         with torch.inference_mode(), quiet():
             torch.onnx.export(

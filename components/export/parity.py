@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.core.tasks.detection import Detections, drop_padding
+from components.core.tasks.detection import Detections, per_image
 
 SCORE_FLOOR = 0.05
 """Detections below this score do not count."""
@@ -27,6 +27,8 @@ class Parity:
     """Detections with a partner: same label, IoU > 0.99, score within 1e-3."""
     max_score_difference: float
     """Over the pairs of the best overlap, matched or not."""
+    min_iou: float
+    """The same pairs: the least overlap, 0 where a detection has no counterpart."""
 
     @property
     def agrees(self) -> bool:
@@ -41,19 +43,22 @@ class Parity:
 def compare(expected: list[Detections], found: list[Detections]) -> Parity:
     """Compares image by image; every expected detection with a score over 0.05 must have a partner."""
     total = matched = 0
-    worst = 0.0
+    worst, least = 0.0, 1.0
     for reference, other in zip(expected, found, strict=True):
         wanted = reference.scores > SCORE_FLOOR
         total += int(wanted.sum())
-        if not wanted.any() or not len(other.scores):
+        if not wanted.any():
+            continue
+        if not len(other.scores):
+            least = 0.0
             continue
         overlap = box_iou(reference.boxes[wanted], other.boxes)
         overlap[reference.labels[wanted][:, None] != other.labels[None, :]] = 0
         partner = overlap.argmax(1)
         difference = np.abs(reference.scores[wanted] - other.scores[partner])
-        worst = max(worst, float(difference.max()))
+        worst, least = max(worst, float(difference.max())), min(least, float(overlap.max(1).min()))
         matched += int(((overlap.max(1) > MIN_IOU) & (difference < MAX_SCORE_DIFFERENCE)).sum())
-    return Parity(len(expected), total, matched, worst)
+    return Parity(len(expected), total, matched, worst, least)
 
 
 def box_iou(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -67,11 +72,12 @@ def box_iou(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> 
 
 
 def run_onnx(path: Path, batches: list[npt.NDArray[np.float32]]) -> list[Detections]:
-    """Runs a detector in ONNX Runtime on the CPU; batches are ``[1, 3, H, W]`` in 0..1."""
+    """Runs a detector in ONNX Runtime on the CPU, image by image; batches are ``[N, 3, H, W]`` in 0..1."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return [drop_padding(*session.run(None, {name: batch})) for batch in batches]
+    found = [per_image(len(batch), *session.run(None, {name: batch})[:3]) for batch in batches]
+    return [detections for group in found for detections in group]

@@ -12,7 +12,7 @@ from components.core.errors import StepError, UserError
 from components.core.files import write_json_atomic
 from components.core.models import bundled, load_torch_model
 from components.core.stepping import progress
-from components.core.tasks.detection import Detections, DetectionSplit, drop_padding, fit, read_split
+from components.core.tasks.detection import Detections, DetectionSplit, fit, in_batches, per_image, read_split
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ TRIMMED = "trimmed.onnx"
 PARITY_IMAGES = 4
 
 Batch = Any
-"""float32 array [1, 3, H, W] in 0..1."""
+"""float32 array [N, 3, H, W] in 0..1."""
 
 
 def run_export(job: Job, bundle: Path, out: Path) -> Manifest:
@@ -41,13 +41,10 @@ def run_export(job: Job, bundle: Path, out: Path) -> Manifest:
     Raises:
         UserError: the model cannot be loaded, or needs what hasten cannot do.
     """
-    if job.target.input_shape[0] != 1:
-        raise UserError(
-            f"target.input_shape: batch {job.target.input_shape[0]} given; detectors are exported with a batch of 1"
-        )
     split = read_split(bundle / "data" / "train" / "annotations.json", bundle / "data" / "train" / "images")
-    height, width = job.target.input_shape[2:]
-    batches = [fit(image.load(), height, width)[0] for image in split.images[:PARITY_IMAGES]]
+    count, _, height, width = job.target.input_shape
+    images = split.images[: -(-PARITY_IMAGES // count) * count]
+    batches = in_batches([fit(image.load(), height, width)[0] for image in images], count)
     (out / SOURCES).mkdir(parents=True, exist_ok=True)
     model = bundle / "model"
     if job.model.onnx:
@@ -202,7 +199,11 @@ def _eager(module: "torch.nn.Module", batches: list[Batch]) -> list[Detections]:
         found = [module(torch.from_numpy(batch)) for batch in batches]
     if not all(isinstance(outputs, tuple | list) and len(outputs) == 3 for outputs in found):
         raise UserError("the model does not return three outputs: boxes [N, 4], scores [N], labels [N]")
-    return [drop_padding(*(part.numpy() for part in outputs)) for outputs in found]
+    groups = [
+        per_image(len(batch), *(part.numpy() for part in outputs))
+        for batch, outputs in zip(batches, found, strict=True)
+    ]
+    return [detections for group in groups for detections in group]
 
 
 def _yardsticks(parity: dict[str, Any]) -> list[Variant]:

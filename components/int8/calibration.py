@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from components.core.contracts.job import Job
 from components.core.errors import UserError
-from components.core.tasks.detection import fit, read_split
+from components.core.tasks.detection import fit, in_batches, read_split
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class CalibrationSet:
     """Fitted images with their provenance."""
 
     batches: list[npt.NDArray[np.float32]]
-    """[1, 3, H, W] each, in 0..1."""
+    """[N, 3, H, W] each, in 0..1, with N the target's batch; the last is filled up with its last image."""
     names: list[str]
     digest: str
     """sha256 over the pixels; two runs with one digest calibrate alike."""
@@ -39,7 +39,7 @@ def read_calibration_set(job: Job, bundle: Path) -> CalibrationSet:
         raise UserError("data.train lists 0 images; INT8 needs at least one to calibrate with")
     order = np.random.default_rng(job.budget.seed).permutation(len(split.images))[: job.budget.calibration_images]
     chosen = [split.images[int(i)] for i in sorted(order)]
-    height, width = job.target.input_shape[2:]
-    batches = [fit(image.load(), height, width)[0] for image in chosen]
+    count, _, height, width = job.target.input_shape
+    batches = in_batches([fit(image.load(), height, width)[0] for image in chosen], count)
     digest = hashlib.sha256(b"".join(batch.tobytes() for batch in batches)).hexdigest()
     return CalibrationSet(batches, [image.file_name for image in chosen], digest)

@@ -44,7 +44,7 @@ def quantize_onnx(
         model_path: FP32 ONNX file.
         out: file to write.
         runtime: whose placement is wanted.
-        batches: calibration inputs ``[1, 3, H, W]``.
+        batches: calibration inputs ``[N, 3, H, W]``.
         vnni: whether the CPU multiplies INT8 without the 16-bit overflow of older ones (AVX-512 VNNI, AVX-VNNI, AMX).
 
     Returns:

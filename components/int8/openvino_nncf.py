@@ -22,7 +22,7 @@ def quantize_openvino(model_path: Path, out: Path, batches: list[npt.NDArray[np.
     Args:
         model_path: FP32 ONNX file.
         out: `.xml` file to write; its weights go beside it, as `.bin`.
-        batches: calibration inputs ``[1, 3, H, W]``.
+        batches: calibration inputs ``[N, 3, H, W]``.
 
     Returns:
         Facts for the report: quantizers, nodes left in FP32.

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -188,6 +189,35 @@ def drop_padding(boxes: npt.ArrayLike, scores: npt.ArrayLike, labels: npt.ArrayL
     if not np.isfinite(kept).all():
         raise StepError(f"the model returned {_kind(kept)} boxes")
     return Detections(kept, flat_scores[valid], flat_labels.reshape(-1)[valid].astype(np.int64))
+
+
+def per_image(count: int, boxes: npt.ArrayLike, scores: npt.ArrayLike, labels: npt.ArrayLike) -> list[Detections]:
+    """A detector's raw outputs for a batch, image by image, without the rows that only pad.
+
+    Args:
+        count: images in the batch. Of one image the outputs may lack the batch axis.
+        boxes: [count, D, 4].
+        scores: [count, D].
+        labels: [count, D].
+
+    Raises:
+        StepError: as `drop_padding`, or the outputs are not those of so many images.
+    """
+    if count == 1:
+        return [drop_padding(boxes, scores, labels)]
+    parts = [np.asarray(part) for part in (boxes, scores, labels)]
+    if [part.ndim for part in parts] != [3, 2, 2] or any(len(part) != count for part in parts):
+        shapes = f"boxes {parts[0].shape}, scores {parts[1].shape}, labels {parts[2].shape}"
+        raise StepError(
+            f"the model's outputs for {count} images are {shapes}; expected [{count}, D, 4] and twice [{count}, D]"
+        )
+    return [drop_padding(*(part[index] for part in parts)) for index in range(count)]
+
+
+def in_batches(images: Sequence[npt.NDArray[np.float32]], size: int) -> list[npt.NDArray[np.float32]]:
+    """Fitted images [1, 3, H, W] as batches [size, 3, H, W]; the last is filled up with its last image."""
+    groups = [list(images[start : start + size]) for start in range(0, len(images), size)]
+    return [np.concatenate([*group, *group[-1:] * (size - len(group))]) for group in groups]
 
 
 def _kind(values: npt.NDArray[np.float32]) -> str:

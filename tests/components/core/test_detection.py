@@ -17,7 +17,9 @@ from components.core.tasks.detection import (
     drop_padding,
     evaluate,
     fit,
+    in_batches,
     load_image,
+    per_image,
     read_detections,
     read_split,
     unfit,
@@ -222,6 +224,35 @@ def test_padding_is_dropped_with_or_without_a_batch_axis():
         assert kept.boxes.tolist() == [[0, 0, 1, 1]]
         assert kept.scores.tolist() == [0.5]
         assert kept.labels.tolist() == [2]
+
+
+def test_a_batch_is_told_apart_image_by_image():
+    boxes = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    first, second = per_image(2, boxes, [[0.9, 0.5, -1], [0.8, -1, -1]], [[1, 2, 0], [2, 0, 0]])
+    assert (first.boxes.tolist(), first.labels.tolist()) == (boxes[0, :2].tolist(), [1, 2])
+    assert (second.boxes.tolist(), second.labels.tolist()) == (boxes[1, :1].tolist(), [2])
+    (one,) = per_image(1, boxes[:1], [[0.9, 0.5, -1]], [[1, 2, 0]])
+    np.testing.assert_array_equal(one.boxes, first.boxes)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_outputs_of_another_number_of_images_are_refused(count):
+    one_image = np.zeros((count, 4)), np.zeros(count), np.zeros(count)
+    with pytest.raises(StepError, match=rf"outputs for {count} images .* expected \[{count}, D, 4\]"):
+        per_image(count, *one_image)
+    with pytest.raises(StepError, match="expected"):
+        per_image(count, np.zeros((4, 5, 4)), np.zeros((4, 5)), np.zeros((4, 5)))
+
+
+@given(st.integers(1, 9), st.integers(1, 5))
+def test_batches_hold_all_images_and_are_filled_up_with_the_last(count, size):
+    images = [np.full((1, 3, 2, 2), number, np.float32) for number in range(count)]
+    batches = in_batches(images, size)
+    assert all(batch.shape == (size, 3, 2, 2) for batch in batches)
+    numbers = [int(one[0, 0, 0]) for batch in batches for one in batch]
+    assert numbers[:count] == list(range(count))
+    assert len(numbers) - count < size
+    assert set(numbers[count:]) <= {count - 1}
 
 
 def test_nan_in_padding_boxes_is_harmless():

@@ -136,10 +136,40 @@ def test_an_unusable_onnx_file_is_refused_in_one_line(tmp_path, model, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_larger_batch_is_refused(tmp_path):
+@pytest.mark.parametrize("make", [tiny_faster_rcnn, tiny_retinanet, tiny_fcos, tiny_ssd])
+def test_a_batch_of_images_agrees_with_the_eager_model_image_by_image(tmp_path, make):
+    bundle = make_bundle(tmp_path, images=5)
+    torch.save(make().state_dict(), bundle / "model" / "weights.pt")
+    factory = {"factory": f"fixtures.detectors:{make.__name__}", "weights": str(tmp_path / "weights.pt")}
+    target = {"runtimes": ["openvino"], "input_shape": [3, 3, SIDE, SIDE]}
+    run_export(make_job(tmp_path, model=factory, target=target), bundle, tmp_path / "out")
+    card = json.loads((tmp_path / "out" / "export_card.json").read_text())
+    for file in ("stock.onnx", f"{SOURCES}/canonical.onnx"):
+        parity = card["parity"][file.removeprefix(f"{SOURCES}/")]
+        assert parity["images"] == 6
+        assert parity["matched"] == parity["detections"] > 60
+        graph = onnx.load(tmp_path / "out" / file).graph
+        shapes = [[d.dim_value for d in value.type.tensor_type.shape.dim] for value in (*graph.input, *graph.output)]
+        most = 30 if make is tiny_faster_rcnn else 40
+        assert shapes == [[3, 3, SIDE, SIDE], [3, most, 4], [3, most], [3, most]]
+
+
+def test_a_batch_of_a_model_without_a_limit_is_refused(tmp_path):
+    bundle = make_bundle(tmp_path)
+    torch.save(EveryCorner().state_dict(), bundle / "model" / "weights.pt")
+    model = {"factory": f"{__name__}:EveryCorner", "weights": str(tmp_path / "weights.pt")}
     target = {"runtimes": ["openvino"], "input_shape": [2, 3, SIDE, SIDE]}
-    with pytest.raises(UserError, match="batch 2 given"):
-        run_export(make_job(tmp_path, target=target), make_bundle(tmp_path), tmp_path / "out")
+    with pytest.raises(UserError, match="EveryCorner has no detections_per_img"):
+        run_export(make_job(tmp_path, model=model, target=target), bundle, tmp_path / "out")
+
+
+class EveryCorner(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(1, 1)
+
+    def forward(self, images):
+        one = {"boxes": torch.tensor([[0.0, 0, 9, 9]]), "scores": torch.tensor([0.5]), "labels": torch.tensor([1])}
+        return [one for _ in images]
 
 
 def test_an_export_that_disagrees_is_kept_out(tmp_path, monkeypatch):

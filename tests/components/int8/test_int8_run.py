@@ -41,6 +41,14 @@ def test_each_runtime_gets_a_smaller_model_of_its_own(exported, tmp_path):
     assert card["calibration"]["images"] == 4
 
 
+def test_calibration_images_come_in_the_targets_batch(exported):
+    job, bundle, _ = exported
+    target = job.target.model_copy(update={"input_shape": (3, 3, 96, 96)})
+    calibration = read_calibration_set(job.model_copy(update={"target": target}), bundle)
+    assert [batch.shape for batch in calibration.batches] == [(3, 3, 96, 96)] * 2
+    assert calibration.card()["images"] == 4
+
+
 def test_tensorrt_pairs_are_symmetric_and_leave_biases_and_tail_alone(exported, tmp_path):
     _, bundle, surgered = exported
     out = tmp_path / "q.onnx"
