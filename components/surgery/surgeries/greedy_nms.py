@@ -9,6 +9,7 @@ has it).
 Memory: two matrices [N, N] for each batch and class, 36 MB each for N = 3000 boxes in float32.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,9 @@ class Kept:
     """float [batch, classes, boxes, boxes], 1 where box j comes before box i."""
 
 
-def emit_greedy_nms(emit: Emitter, plan: NmsPlan, boxes: gs.Tensor, scores: gs.Tensor) -> Kept:
+def emit_greedy_nms(
+    emit: Emitter, plan: NmsPlan, boxes: gs.Tensor, scores: gs.Tensor, real: gs.Tensor | None = None
+) -> Kept:
     """Writes the nodes.
 
     Args:
@@ -60,8 +63,9 @@ def emit_greedy_nms(emit: Emitter, plan: NmsPlan, boxes: gs.Tensor, scores: gs.T
         plan: sizes and thresholds.
         boxes: float [batch, boxes, 4].
         scores: float [batch, classes, boxes].
+        real: float [1 or batch, 1 or classes, boxes, 1], 0 where a box only pads; None: all are real.
     """
-    count, half = plan.boxes, np.array(0.5, np.float32)
+    count = plan.boxes
     overlap = _overlap(emit, plan, boxes)
     column = emit.reshape(scores, (plan.batch, plan.classes, count, 1))
     row = emit.reshape(scores, (plan.batch, plan.classes, 1, count))
@@ -70,24 +74,42 @@ def emit_greedy_nms(emit: Emitter, plan: NmsPlan, boxes: gs.Tensor, scores: gs.T
     ties = emit("And", emit("Equal", row, column, dtype=bool), lower_index, dtype=bool)
     earlier = emit("Or", emit("Greater", row, column, dtype=bool), ties, dtype=bool)
     suppresses = emit.cast(emit("And", earlier, overlap, dtype=bool), np.float32)
-    before: gs.Tensor = _valid(emit, plan, column)
-    valid = before if plan.score_threshold is not None else None
-    rounds = min(plan.rounds, count)
-    for number in range(rounds):
-        kept = before
-        hits = emit("MatMul", suppresses, kept)
-        before = emit.cast(emit("Less", hits, half, dtype=bool), np.float32)
-        if valid is not None:
-            before = emit("Mul", before, valid)
-        if number == rounds - 2:
-            before = emit("Identity", before, name=KEEP_BEFORE)
-    keep = emit("Identity", before, name=KEEP)
+    valid = _valid(emit, plan, column, real)
+    every = np.ones((plan.batch, plan.classes, count, 1), np.float32)
+    before = valid if valid is not None else emit.constant(every)
+    keep = emit_fixed_point(emit, suppresses, before, min(plan.rounds, count), filtered=valid is not None)
     earlier_float = emit.cast(earlier, np.float32)
     if plan.limit < count:
         place = emit("MatMul", earlier_float, keep)
         among_first = emit("Less", place, np.array(plan.limit - 0.5, np.float32), dtype=bool)
         keep = emit("Mul", keep, emit.cast(among_first, np.float32))
     return Kept(keep, earlier_float)
+
+
+def emit_fixed_point(
+    emit: Emitter, suppresses: gs.Tensor, valid: gs.Tensor, rounds: int, *, filtered: bool = True
+) -> gs.Variable:
+    """Writes the iteration.
+
+    Args:
+        emit: writes the nodes.
+        suppresses: float [..., boxes, boxes], 1 where box j comes before box i and overlaps it.
+        valid: float [..., boxes, 1], 1 where a box may be kept at all.
+        rounds: of the iteration.
+        filtered: whether there are boxes that may not be kept.
+
+    Returns:
+        float [..., boxes, 1], 1 where a box is kept.
+    """
+    before, half = valid, np.array(0.5, np.float32)
+    for number in range(rounds):
+        hits = emit("MatMul", suppresses, before)
+        before = emit.cast(emit("Less", hits, half, dtype=bool), np.float32)
+        if filtered:
+            before = emit("Mul", before, valid)
+        if number == rounds - 2:
+            before = emit("Identity", before, name=KEEP_BEFORE)
+    return emit("Identity", before, name=KEEP)
 
 
 def emit_selected_rows(emit: Emitter, plan: NmsPlan, kept: Kept) -> tuple[gs.Variable, gs.Variable]:
@@ -141,36 +163,48 @@ def all_rows(plan: NmsPlan) -> np.ndarray:
     return np.ascontiguousarray(grid.reshape(3, -1).T)
 
 
-def _valid(emit: Emitter, plan: NmsPlan, column: gs.Tensor) -> gs.Tensor:
+def _valid(emit: Emitter, plan: NmsPlan, column: gs.Tensor, real: gs.Tensor | None) -> gs.Tensor | None:
+    """Returns float, 1 where a box may be kept; None where every box may."""
     if plan.score_threshold is None:
-        return emit.constant(np.ones((plan.batch, plan.classes, plan.boxes, 1), np.float32))
+        return real
     threshold = np.array(plan.score_threshold, np.float32)
-    return emit.cast(emit("Greater", column, threshold, dtype=bool), np.float32)
+    good = emit.cast(emit("Greater", column, threshold, dtype=bool), np.float32)
+    return good if real is None else emit("Mul", good, real)
 
 
 def _overlap(emit: Emitter, plan: NmsPlan, boxes: gs.Tensor) -> gs.Variable:
     """Returns bool [batch, 1, boxes, boxes]: whether two boxes overlap by more than the threshold."""
-    sides = _centered_sides(emit, boxes) if plan.centered else _corner_sides(emit, boxes)
+    sides = _centered_sides(emit, boxes) if plan.centered else corner_sides(emit, boxes)
+    ratio = emit_iou(emit, sides, (plan.batch, 1, plan.boxes, 1), (plan.batch, 1, 1, plan.boxes))
+    return emit("Greater", ratio, np.array(plan.iou_threshold, np.float32), dtype=bool)
+
+
+def emit_iou(
+    emit: Emitter, sides: Sequence[tuple[gs.Tensor, gs.Tensor]], column: Sequence[int], row: Sequence[int]
+) -> gs.Variable:
+    """Writes intersection over union of all pairs of boxes.
+
+    Args:
+        emit: writes the nodes.
+        sides: lower and upper end of the boxes in both directions, float [..., boxes, 1] each.
+        column: shape in which the boxes are a column.
+        row: shape in which they are a row.
+    """
     (low_0, high_0), (low_1, high_1) = sides
     area = emit("Mul", emit("Sub", high_0, low_0), emit("Sub", high_1, low_1))
-    column, row = (plan.batch, 1, plan.boxes, 1), (plan.batch, 1, 1, plan.boxes)
 
     def pair(op: str, x: gs.Tensor) -> gs.Variable:
         return emit(op, emit.reshape(x, column), emit.reshape(x, row))
 
-    lengths = [
-        emit("Relu", emit("Sub", pair("Min", high), pair("Max", low)))
-        for low, high in ((low_0, high_0), (low_1, high_1))
-    ]
+    lengths = [emit("Relu", emit("Sub", pair("Min", high), pair("Max", low))) for low, high in sides]
     intersection = emit("Mul", *lengths)
     union = emit("Sub", pair("Add", area), intersection)
     # The same division as ONNX Runtime's, so that a box at the threshold falls on the same side; the guard only keeps
     # two empty boxes from 0 / 0.
-    ratio = emit("Div", intersection, emit("Max", union, _TINY))
-    return emit("Greater", ratio, np.array(plan.iou_threshold, np.float32), dtype=bool)
+    return emit("Div", intersection, emit("Max", union, _TINY))
 
 
-def _corner_sides(emit: Emitter, boxes: gs.Tensor) -> list[tuple[gs.Variable, gs.Variable]]:
+def corner_sides(emit: Emitter, boxes: gs.Tensor) -> list[tuple[gs.Variable, gs.Variable]]:
     """Lower and upper end in both directions; the corners may be given in any order."""
     corners = [emit.column(boxes, index) for index in range(4)]
     return [(emit("Min", a, b), emit("Max", a, b)) for a, b in ((corners[0], corners[2]), (corners[1], corners[3]))]
