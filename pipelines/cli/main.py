@@ -2,10 +2,10 @@
 
 import sys
 
-from pipelines.cli import compiling, doctor, errors, partition, run, sample, schema, steps
+from pipelines.cli import cluster, compiling, doctor, errors, partition, run, sample, schema, steps, surgery
 from pipelines.cli.app import app
 
-COMMANDS = (run, steps, partition, doctor, compiling, sample, schema)
+COMMANDS = (run, steps, surgery, partition, cluster, doctor, compiling, sample, schema)
 """Modules whose import adds their commands to the application, in the order of the help page."""
 
 

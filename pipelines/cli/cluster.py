@@ -1,0 +1,221 @@
+"""`hasten submit` and `hasten schedule`: the ladder on a Kubeflow cluster."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.cli.app import app
+
+if TYPE_CHECKING:
+    from components.core.contracts.job import Job
+    from pipelines.cluster.connection import Server
+
+_PANEL = "On a Kubeflow cluster"
+EXIT_GOAL_NOT_MET = 3
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job; its files are `s3://` URIs.")]
+Host = Annotated[
+    str,
+    typer.Option(
+        envvar="KF_PIPELINES_ENDPOINT",
+        help="Address of Kubeflow Pipelines, e.g. `http://localhost:8080`.",
+        show_default=False,
+    ),
+]
+Namespace = Annotated[str, typer.Option(help="Your profile's namespace, where Kubeflow serves several users.")]
+TokenFile = Annotated[
+    Path | None, typer.Option(help="File with a bearer token. Default: `$HASTEN_KFP_TOKEN`.", show_default=False)
+]
+CaCert = Annotated[Path | None, typer.Option(help="CA certificates of the server.", show_default=False)]
+Gpus = Annotated[int, typer.Option(min=0, help="GPUs of engine builds and benchmarks; 0: on a CPU node.")]
+GpuResource = Annotated[str, typer.Option(help="Kubernetes' name of the GPU, e.g. `nvidia.com/mig-1g.10gb`.")]
+GpuProduct = Annotated[
+    str,
+    typer.Option(
+        help="GPU that the model is deployed on: the node label `nvidia.com/gpu.product`.", show_default=False
+    ),
+]
+GpuImage = Annotated[str, typer.Option(help="Image of engine builds and benchmarks.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+@app.command(rich_help_panel=_PANEL)
+def submit(
+    job_file: JobFile,
+    host: Host = "",
+    namespace: Namespace = "",
+    token_file: TokenFile = None,
+    ca_cert: CaCert = None,
+    mode: Annotated[str, typer.Option(help="`stop-when-met` or `exhaustive`. Default: as the job says.")] = "",
+    rungs: Annotated[str, typer.Option(help="Comma-separated, e.g. `int8,fp16`. Default: as the job says.")] = "",
+    gpus: Gpus = 0,
+    gpu_resource: GpuResource = "nvidia.com/gpu",
+    gpu_product: GpuProduct = "",
+    gpu_image: GpuImage = "",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
+    as_json: Json = False,
+) -> int:
+    """Climb the ladder on a Kubeflow cluster; follows the run and prints the leaderboard.
+
+    The pipeline is uploaded once for each version of hasten. Ctrl-C stops following and not the run.
+
+    **Examples**
+
+    `hasten submit job.yaml --host http://localhost:8080 --namespace team-a`
+
+    `hasten submit job.yaml --gpus 1 --gpu-product NVIDIA-L4 --no-wait`
+
+    **Exit codes**: 0 goal met (or, with `--no-wait`, accepted), 3 goal not met, 2 bad input, 1 the run failed.
+    """
+    from pipelines.cluster.connection import connect
+    from pipelines.cluster.outcome import published_board
+    from pipelines.cluster.runs import follow
+    from pipelines.cluster.runs import submit as start
+    from pipelines.ladder.recipe import overridden
+
+    job, server = overridden(_job(job_file), mode, rungs), _server(host, namespace, token_file, ca_cert)
+    gpu = _gpu(gpus, gpu_resource, gpu_product, gpu_image)
+    client = connect(server)
+    submitted = start(client, server, job, gpu, f"hasten submit {shlex.quote(str(job_file))}")
+    print(f"run {submitted.run_id}: {submitted.url}", file=sys.stderr)
+    if not wait:
+        if as_json:
+            print(json.dumps({"run_id": submitted.run_id, "url": submitted.url}))
+        return 0
+    try:
+        ended = follow(client, server, submitted.run_id, lambda line: print(line, file=sys.stderr, flush=True))
+    except KeyboardInterrupt:
+        print(f"hasten: no longer following; the run goes on: {submitted.url}", file=sys.stderr)
+        return 130
+    if ended.state != "SUCCEEDED":
+        print(f"hasten: the run ended {ended.state.lower()}: {ended.why or 'see ' + submitted.url}", file=sys.stderr)
+        return 1
+    board, why = published_board(job)
+    if as_json:
+        facts: dict[str, Any] = {"run_id": submitted.run_id, "url": submitted.url, "state": ended.state}
+        print(json.dumps(facts | {"board": board.model_dump(mode="json") if board else None, "note": why}))
+    elif board is not None:
+        from rich.console import Console
+
+        from pipelines.cli.live import board_table
+
+        Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(
+            board_table(board.model_dump(mode="json"))
+        )
+        print(f"{'Goal met.' if board.goal_met else 'Goal not met.'} Winner: {board.winner or 'none'}. {board.why}")
+    else:
+        print(f"the run succeeded; {why}: {submitted.url}")
+    return EXIT_GOAL_NOT_MET if board is not None and not board.goal_met else 0
+
+
+@app.command(rich_help_panel=_PANEL)
+def schedule(
+    job_file: JobFile,
+    cron: Annotated[str, typer.Option(help="Six fields, seconds first: `0 0 2 * * *` is every day at 2:00.")],
+    host: Host = "",
+    namespace: Namespace = "",
+    token_file: TokenFile = None,
+    ca_cert: CaCert = None,
+    gpus: Gpus = 0,
+    gpu_resource: GpuResource = "nvidia.com/gpu",
+    gpu_product: GpuProduct = "",
+    gpu_image: GpuImage = "",
+    as_json: Json = False,
+) -> None:
+    """Run a job's ladder at set times; done again, it replaces the schedule.
+
+    One run at a time; runs that were missed are not made up for.
+
+    **Example**
+
+    `hasten schedule job.yaml --cron "0 0 2 * * *" --host http://localhost:8080`
+    """
+    from pipelines.cluster.connection import connect
+    from pipelines.cluster.schedules import check_cron, put_schedule
+
+    job, server = _job(job_file), _server(host, namespace, token_file, ca_cert)
+    cron = check_cron(cron)
+    gpu = _gpu(gpus, gpu_resource, gpu_product, gpu_image)
+    command = f"hasten schedule {shlex.quote(str(job_file))} --cron {shlex.quote(cron)}"
+    put, replaced = put_schedule(connect(server), server, job, cron, gpu, command)
+    if as_json:
+        print(json.dumps(vars(put) | {"replaced": replaced}))
+    else:
+        print(f"{put.name}: {put.cron} ({'replaced' if replaced else 'created'}, id {put.id})")
+
+
+@app.command(rich_help_panel=_PANEL)
+def schedules(
+    host: Host = "",
+    namespace: Namespace = "",
+    token_file: TokenFile = None,
+    ca_cert: CaCert = None,
+    as_json: Json = False,
+) -> None:
+    """List the schedules that hasten made.
+
+    **Example**
+
+    `hasten schedules --host http://localhost:8080`
+    """
+    from pipelines.cluster.connection import connect
+    from pipelines.cluster.schedules import list_schedules
+
+    server = _server(host, namespace, token_file, ca_cert)
+    found = list_schedules(connect(server), server)
+    if as_json:
+        print(json.dumps([vars(each) for each in found]))
+        return
+    for each in found:
+        print(f"{each.name:<30} {each.cron:<20} {'on' if each.enabled else 'off':<4} {each.id}")
+    if not found:
+        print("no schedules")
+
+
+@app.command(rich_help_panel=_PANEL)
+def unschedule(
+    name: Annotated[str, typer.Argument(help="The job's name.")],
+    host: Host = "",
+    namespace: Namespace = "",
+    token_file: TokenFile = None,
+    ca_cert: CaCert = None,
+) -> None:
+    """Delete a job's schedule; runs that it started go on.
+
+    **Example**
+
+    `hasten unschedule trees --host http://localhost:8080`
+    """
+    from pipelines.cluster.connection import connect
+    from pipelines.cluster.schedules import delete_schedule
+
+    server = _server(host, namespace, token_file, ca_cert)
+    count = delete_schedule(connect(server), server, name)
+    print(f"{name}: deleted{f' ({count} of that name)' if count > 1 else ''}")
+
+
+def _job(path: Path) -> "Job":
+    from components.core.job_file import read_job
+
+    return read_job(path)
+
+
+def _server(host: str, namespace: str, token_file: Path | None, ca_cert: Path | None) -> "Server":
+    from pipelines.cluster.connection import Server
+
+    return Server.of(host, namespace, token_file, ca_cert)
+
+
+def _gpu(count: int, resource: str, product: str, image: str) -> dict[str, object]:
+    """The pipeline's GPU parameters; those that are as usual are left to its defaults."""
+    chosen: dict[str, object] = {}
+    if count:
+        chosen |= {"gpus": str(count), "gpu_resource": resource}
+    if product:
+        chosen["gpu_node_selector"] = {"nvidia.com/gpu.product": product}
+    if image:
+        chosen["gpu_image"] = image
+    return chosen

@@ -1,0 +1,97 @@
+"""The ladder as a pipeline of the server: uploaded once for each version of the code."""
+
+import hashlib
+import importlib.metadata
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlparse
+
+from components.core.contracts.job import Job
+from components.core.errors import UserError
+
+if TYPE_CHECKING:
+    from kfp import Client
+
+PIPELINE = "hasten-ladder"
+EXPERIMENT = "hasten"
+
+
+class Uploaded(NamedTuple):
+    """A version of the pipeline on the server."""
+
+    pipeline_id: str
+    version_id: str
+
+
+def ensure_uploaded(client: "Client") -> Uploaded:
+    """The ladder as this code compiles it; uploads what the server does not have.
+
+    The version is named by the compiled pipeline's hash, so that the same code, with the same images, is one version.
+    """
+    from pipelines.compiling import compile_pipelines
+
+    with tempfile.TemporaryDirectory(prefix="hasten-compiled-") as folder:
+        package = next(path for path in compile_pipelines(Path(folder)) if path.stem == "ladder")
+        digest = hashlib.sha256(package.read_bytes()).hexdigest()[:12]
+        name = f"{importlib.metadata.version('hasten')}-{digest}"
+        pipeline_id = client.get_pipeline_id(PIPELINE)
+        if pipeline_id is None:
+            # The server makes a first version of it, with a name of its own; ours comes beside it.
+            words = "Makes a trained model fast enough to ship"
+            pipeline_id = client.upload_pipeline(str(package), PIPELINE, words).pipeline_id
+        found = _version(client, pipeline_id, name)
+        if found is None:
+            found = client.upload_pipeline_version(str(package), name, pipeline_id=pipeline_id).pipeline_version_id
+    return Uploaded(pipeline_id, found)
+
+
+def check_reachable(job: Job) -> None:
+    """Refuses a job that names files of this machine, which the cluster's nodes do not have.
+
+    Raises:
+        UserError: with each field that must be a URI.
+    """
+    local = [
+        f"{field}: {value}"
+        for field, value in places(job).items()
+        if urlparse(value).scheme not in ("s3", "http", "https")
+    ]
+    if local:
+        raise UserError(
+            f"the cluster cannot read this machine's files ({'; '.join(local)}); copy them to S3 and name them "
+            "s3://bucket/..."
+        )
+
+
+def places(job: Job) -> Mapping[str, str]:
+    """Every place that a job reads from or writes to, by field."""
+    found = {
+        "model.weights": job.model.weights,
+        "model.program": job.model.program,
+        "model.onnx": job.model.onnx,
+        "data.train.annotations": job.data.train.annotations,
+        "data.train.images": job.data.train.images,
+        "data.test.annotations": job.data.test.annotations,
+        "data.test.images": job.data.test.images,
+        "publish.to": job.publish.to if job.publish else None,
+    }
+    return {field: value for field, value in found.items() if value}
+
+
+def arguments(job: Job, gpu: Mapping[str, object], command: str) -> dict[str, object]:
+    """The pipeline's arguments: the job as JSON, the GPU, and what reproduces the run."""
+    return {"job": job.model_dump_json(exclude_defaults=True), "command": command, **gpu}
+
+
+def _version(client: "Client", pipeline_id: str, name: str) -> str | None:
+    token = ""
+    while True:
+        page = client.list_pipeline_versions(pipeline_id, page_token=token, page_size=100)
+        for version in page.pipeline_versions or []:
+            if version.display_name == name:
+                return str(version.pipeline_version_id)
+        token = page.next_page_token or ""
+        if not token:
+            return None
