@@ -20,6 +20,8 @@ from components.surgery.writing import write_node
 _IN_MEMORY = 2**30
 """Bytes up to which ONNX Runtime gets a model without a file."""
 _CACHED_NODES = 64
+_WIDENED = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
+"""Types of inputs that a surgery may have widened (row 10)."""
 
 
 class EvaluationError(Exception):
@@ -39,27 +41,35 @@ class Model:
             model = widened
         self.outputs = [output.name for output in model.graph.output]
         self._fed: dict[str, np.ndarray] = {}
-        if weights is None:
-            self._session = _session(model)
-            return
-        self._fed = _feed_weights(model, weights)
+        if weights is not None:
+            self._fed = _feed_weights(model, weights)
         try:
             self._session = _session(model)
         except EvaluationError:
+            if not self._fed:
+                raise
             # Some operators want their weights as initializers.
             self._session = _session(_with_initializers(model, self._fed))
             self._fed = {}
+        self._types = {value.name: _WIDENED.get(value.type) for value in self._session.get_inputs()}
 
     def __call__(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All outputs by name.
+
+        Integers are handed over in the width that the model wants.
 
         Raises:
             EvaluationError: it does not run on this feed.
         """
         try:
-            return dict(zip(self.outputs, self._session.run(None, {**self._fed, **feed}), strict=True))
+            given = self._fed | {name: self._fitting(name, value) for name, value in feed.items()}
+            return dict(zip(self.outputs, self._session.run(None, given), strict=True))
         except Exception as error:
             raise EvaluationError(_words(error)) from error
+
+    def _fitting(self, name: str, value: np.ndarray) -> np.ndarray:
+        wanted = self._types.get(name)
+        return value if wanted is None or value.dtype.kind not in "iu" else value.astype(wanted, copy=False)
 
 
 def _feed_weights(model: onnx.ModelProto, weights: Weights) -> dict[str, np.ndarray]:
@@ -268,7 +278,7 @@ def run_node(node: gs.Node, inputs: Sequence[np.ndarray | None], graph: gs.Graph
     proto.input.extend(names)
     proto.output.extend(results)
     feed = {name: value for name, value in zip(names, inputs, strict=True) if value is not None}
-    given = [_value_info(name, value.dtype, [None] * value.ndim) for name, value in feed.items()]
+    given = [value_info(name, value.dtype, [None] * value.ndim) for name, value in feed.items()]
     model = model_of([proto], given, [name for name in results if name], graph)
     made = _remembered(model)(feed)
     return [made[name] if name else None for name in results]
@@ -346,11 +356,12 @@ def _common_value_info(name: str, values: Sequence[np.ndarray]) -> onnx.ValueInf
     shapes = [np.shape(value) for value in values]
     dtype = np.asarray(values[0]).dtype
     if len({len(shape) for shape in shapes}) > 1:
-        return _value_info(name, dtype, None)
-    return _value_info(name, dtype, [axis[0] if len(set(axis)) == 1 else None for axis in zip(*shapes, strict=True)])
+        return value_info(name, dtype, None)
+    return value_info(name, dtype, [axis[0] if len(set(axis)) == 1 else None for axis in zip(*shapes, strict=True)])
 
 
-def _value_info(name: str, dtype: np.dtype, shape: Sequence[int | None] | None) -> onnx.ValueInfoProto:
+def value_info(name: str, dtype: np.dtype, shape: Sequence[int | None] | None) -> onnx.ValueInfoProto:
+    """The declaration of an input."""
     return onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(dtype), shape)
 
 

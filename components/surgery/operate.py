@@ -10,10 +10,10 @@ import onnx_graphsurgeon as gs
 from components.core.contracts.job import Runtime
 from components.core.errors import UserError
 from components.surgery.graphs import infer_shapes, to_model, with_shapes
-from components.surgery.proof import SEEDS, Prover
-from components.surgery.reading import bodies
+from components.surgery.proof import SEEDS, Prover, Sample
 from components.surgery.registry import SURGERIES
 from components.surgery.report import Record, SurgeryReport
+from components.surgery.sorting import bodies
 from components.surgery.surgery import WHOLE_GRAPH, Change, Options, Outcome, Surgery, label
 from components.surgery.weights import Weights, restore, set_aside
 
@@ -28,7 +28,7 @@ def operate(
     only: Collection[int] | None = None,
     skip: Collection[int] = (),
     options: Options | None = None,
-    seeds: Sequence[int] = SEEDS,
+    seeds: Sequence[Sample] = SEEDS,
 ) -> tuple[onnx.ModelProto, SurgeryReport]:
     """Makes a model fit for its runtime without changing what it computes.
 
@@ -38,7 +38,7 @@ def operate(
         only: rows to apply; default: all that the target needs. Row 0 is constant folding.
         skip: rows to leave out.
         options: choices that the graph does not decide.
-        seeds: of the random inputs that ONNX Runtime compares the model before and after on.
+        seeds: of the random inputs that ONNX Runtime compares the model before and after on; or real inputs by name.
 
     Returns:
         The new model, or the given one itself where no pattern was found, and the report.
@@ -58,7 +58,7 @@ def operate_apart(
     only: Collection[int] | None = None,
     skip: Collection[int] = (),
     options: Options | None = None,
-    seeds: Sequence[int] = SEEDS,
+    seeds: Sequence[Sample] = SEEDS,
 ) -> tuple[onnx.ModelProto, SurgeryReport]:
     """`operate` for a model whose weights stay apart, so that a large one is never copied.
 

@@ -24,6 +24,8 @@ _AT_ONCE = 2**30
 """Bytes of activations at the borders of pieces that are held at once, as far as their sizes are known."""
 _UNKNOWN_SIZE = 2**18
 Values = dict[str, np.ndarray]
+Sample = int | Mapping[str, np.ndarray]
+"""What a model is run on: the seed of random inputs, or real ones by name."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Proof:
 class Prover:
     """Compares models of one operation, step by step; what it computed of a model it remembers for the next step."""
 
-    def __init__(self, seeds: Sequence[int] = SEEDS, weights: Weights | None = None) -> None:
+    def __init__(self, seeds: Sequence[Sample] = SEEDS, weights: Weights | None = None) -> None:
         self.seeds = seeds
         self.weights = weights
         self._model: onnx.ModelProto | None = None
@@ -115,7 +117,7 @@ class Prover:
         errors.update(dict.fromkeys(positions, worst))
 
     def _wholes(
-        self, before: onnx.ModelProto, given: Sequence[onnx.ValueInfoProto], seeds: Sequence[int]
+        self, before: onnx.ModelProto, given: Sequence[onnx.ValueInfoProto], seeds: Sequence[Sample]
     ) -> list[tuple[Values, Values]]:
         """Inputs that the model runs on and its outputs, one pair a seed."""
         runs: list[tuple[Values, Values]] = []
@@ -252,7 +254,9 @@ def _piece_errors(
     found = new.run([piece for _, piece in cuts], feeds)
     return {
         position: max(
-            difference(run[name], made[number][name], padded=name in changes[position].padded)
+            difference(
+                run[name], made[number][name], padded=name in changes[position].padded, span=changes[position].span
+            )
             for run, made in zip(values, found, strict=True)
             for name in changes[position].outputs
         )
@@ -284,7 +288,10 @@ def _bytes(value: onnx.ValueInfoProto) -> int:
     return 4 * math.prod(int(size.dim_value) for size in sizes)
 
 
-def _feeds(given: Sequence[onnx.ValueInfoProto], seed: int) -> Iterator[Values]:
+def _feeds(given: Sequence[onnx.ValueInfoProto], seed: Sample) -> Iterator[Values]:
+    if isinstance(seed, Mapping):
+        yield {value.name: np.asarray(seed[value.name]) for value in given}
+        return
     for dimension in dimensions(given):
         yield feed(given, seed, dimension)
 

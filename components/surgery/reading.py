@@ -4,7 +4,6 @@ graphsurgeon's own importer copies the names of the whole graph for every body (
 it does not know and forgets which initializers are graph inputs. Its tensors and graphs are used as they are.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import onnx
@@ -12,6 +11,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 from onnx_graphsurgeon.ir.tensor import SparseValues
 
+from components.surgery.sorting import prune_and_sort, sort
 from components.surgery.weights import Weights, stored_values
 
 _PLAIN_TYPES = ("tensor_type", "sequence_type", "sparse_tensor_type")
@@ -31,10 +31,25 @@ class Node(gs.Node):  # type: ignore[misc]
     __hash__ = object.__hash__
 
 
-def read_graph(model: onnx.ModelProto, weights: Weights | None = None) -> gs.Graph:
+class Graph(gs.Graph):  # type: ignore[misc]
+    """A graph that sorts and cleans up in linear time, however deep it is."""
+
+    def toposort(self, *_: Any, **__: Any) -> "Graph":
+        """Puts the nodes in an order to run in."""
+        sort(self)
+        return self
+
+    def cleanup(self, *_: Any, **__: Any) -> "Graph":
+        """Drops nodes that no output needs; inputs stay."""
+        prune_and_sort(self)
+        return self
+
+
+def read_graph(model: onnx.ModelProto, weights: Weights | None = None) -> Graph:
     """The model as a graph; bodies of nodes share the tensors of the graph around them.
 
-    The graph and its bodies have an attribute `prefixes`: the first parts of all node names, for new names.
+    The graph and its bodies have two attributes more than others: `prefixes`, the first parts of all node names, for
+    new names, and `weights`.
 
     Args:
         model: with `value_info` for its shapes.
@@ -54,7 +69,7 @@ class _Reader:
         self.opset, self.domains, self.weights = opset, domains, weights
         self.prefixes: set[str] = set()
 
-    def graph(self, proto: onnx.GraphProto, scopes: list[dict[str, gs.Tensor]]) -> gs.Graph:
+    def graph(self, proto: onnx.GraphProto, scopes: list[dict[str, gs.Tensor]]) -> Graph:
         tensors: dict[str, gs.Tensor] = {}
         inside = [*scopes, tensors]
         for tensor in proto.initializer:
@@ -77,7 +92,7 @@ class _Reader:
             elif isinstance(known, gs.Variable) and known.dtype is None and known.shape is None:
                 tensors[value.name] = _completed(known, value)
         nodes = [self.node(node, inside) for node in proto.node]
-        graph = gs.Graph(
+        graph = Graph(
             nodes=nodes,
             inputs=[tensors[value.name] for value in proto.input],
             outputs=[tensors[value.name] for value in proto.output],
@@ -86,7 +101,7 @@ class _Reader:
             opset=self.opset,
             import_domains=self.domains,
         )
-        graph.prefixes = self.prefixes
+        graph.prefixes, graph.weights = self.prefixes, self.weights
         return graph
 
     def node(self, proto: onnx.NodeProto, scopes: list[dict[str, gs.Tensor]]) -> Node:
@@ -111,18 +126,6 @@ class _Reader:
             (value,) = OnnxImporter.import_attributes([proto], {}, {}, self.opset, self.domains).values()
             return value
         return proto
-
-
-def bodies(node: gs.Node) -> Iterator[tuple[str, gs.Graph]]:
-    """The graphs of a node's own (of If, Loop, Scan) and the attributes they are in."""
-    for name, value in node.attrs.items():
-        if isinstance(value, gs.Graph):
-            yield name, value
-
-
-def is_body(graph: gs.Graph) -> bool:
-    """Whether the graph is the body of a node and not a whole model."""
-    return graph.ir_version is None
 
 
 def _tensor(name: str, scopes: list[dict[str, gs.Tensor]]) -> gs.Tensor:

@@ -202,33 +202,22 @@ def stored_values(tensor: onnx.TensorProto, weights: Weights | None) -> LazyValu
 
 
 def constant_to_proto(constant: gs.Constant, weights: Weights | None) -> onnx.TensorProto:
-    """A graph's constant as a tensor: a reference where it is large and there is a store.
-
-    Raises:
-        ValueError: it refers to another store.
-    """
+    """A graph's constant as a tensor: a reference where it is large and there is a store."""
     values = constant._values
-    if isinstance(values, StoredValues) and values.weights is weights:
+    if isinstance(values, np.ndarray):
+        if weights is not None and values.size > SMALL and _plain(values, constant):
+            return weights.add(constant.name, values)
+        tensor: onnx.TensorProto = gs.exporters.onnx_exporter.OnnxExporter.export_tensor_proto(constant)
+    else:
+        # Not by graphsurgeon, which would rename the tensor of the model that it came from.
         tensor = onnx.TensorProto()
         tensor.CopyFrom(values.tensor)
         tensor.name = constant.name
-        return tensor
     if isinstance(values, StoredValues):
-        tensor = onnx.TensorProto()
-        tensor.CopyFrom(values.tensor)
+        if values.weights is weights:
+            return tensor
         inline(tensor, values.weights)
-    elif isinstance(values, np.ndarray) and weights is not None and values.size > SMALL and _plain(values, constant):
-        return weights.add(constant.name, values)
-    else:
-        tensor = gs.exporters.onnx_exporter.OnnxExporter.export_tensor_proto(constant)
-    if weights is not None and is_large(tensor):
-        held = weights.hold(tensor)
-        held.name = constant.name
-        return held
-    copy = onnx.TensorProto()
-    copy.CopyFrom(tensor)
-    copy.name = constant.name
-    return copy
+    return weights.hold(tensor) if weights is not None and is_large(tensor) else tensor
 
 
 def _plain(values: np.ndarray, constant: gs.Constant) -> bool:

@@ -3,14 +3,14 @@
 graphsurgeon's own exporter writes a constant into every body that reads it, and its sort recurses once a node.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter, update_import_domains
 from onnx_graphsurgeon.ir.tensor import SparseValues
 
-from components.surgery.reading import bodies
+from components.surgery.sorting import bodies, prune_and_sort
 from components.surgery.weights import Weights, constant_to_proto, is_reference
 
 
@@ -44,71 +44,6 @@ def write_node(node: gs.Node, weights: Weights | None = None) -> onnx.NodeProto:
     proto = onnx.NodeProto()
     _write_node(node, proto, {}, weights)
     return proto
-
-
-def prune_and_sort(graph: gs.Graph) -> set[str]:
-    """Drops nodes that no output needs and puts the others in an order to run in; bodies first.
-
-    Nodes that are in order already stay in it.
-
-    Returns:
-        Names of tensors that come from outside the graph.
-
-    Raises:
-        ValueError: the nodes form a cycle.
-    """
-    reads = [_reads(node) for node in graph.nodes]
-    given = {tensor.name for tensor in graph.inputs}
-    makers = {
-        tensor.name: position
-        for position, node in enumerate(graph.nodes)
-        for tensor in node.outputs
-        if tensor.name and tensor.name not in given
-    }
-    needed = [[makers[name] for name in names if name in makers] for names in reads]
-    live = _reachable([makers[tensor.name] for tensor in graph.outputs if tensor.name in makers], needed)
-    order = _order(sorted(live), needed)
-    graph.nodes = [graph.nodes[position] for position in order]
-    names = {name for position in order for name in reads[position]} | {tensor.name for tensor in graph.outputs}
-    return {name for name in names if name not in makers and name not in given}
-
-
-def _reads(node: gs.Node) -> list[str]:
-    names = [tensor.name for tensor in node.inputs if tensor.name]
-    for _, body in bodies(node):
-        names += prune_and_sort(body)
-    return names
-
-
-def _reachable(start: Iterable[int], needed: list[list[int]]) -> set[int]:
-    seen, stack = set(start), list(start)
-    while stack:
-        for position in needed[stack.pop()]:
-            if position not in seen:
-                seen.add(position)
-                stack.append(position)
-    return seen
-
-
-def _order(positions: Iterable[int], needed: list[list[int]]) -> list[int]:
-    order: list[int] = []
-    state: dict[int, bool] = {}
-    for start in positions:
-        stack = [(start, iter(needed[start]))] if start not in state else []
-        state.setdefault(start, False)
-        while stack:
-            position, rest = stack[-1]
-            following = next(rest, None)
-            if following is None:
-                stack.pop()
-                state[position] = True
-                order.append(position)
-            elif following not in state:
-                state[following] = False
-                stack.append((following, iter(needed[following])))
-            elif not state[following]:
-                raise ValueError("the nodes of the graph form a cycle")
-    return order
 
 
 def _homes(graph: gs.Graph) -> Iterator[tuple[gs.Constant, int]]:

@@ -11,6 +11,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from components.surgery.graphs import constant, scalar
+from components.surgery.reading import Node
+from components.surgery.sorting import bodies
 from components.surgery.surgery import EVERY_TARGET, Change, Options, Surgery, label, refusal
 
 
@@ -22,12 +24,14 @@ def matches(graph: gs.Graph) -> bool:
 def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
     """Moves the branch that is taken into the graph."""
     changes: list[Change] = []
+    gone: set[int] = set()
     for node in [node for node in graph.nodes if node.op == "If" and label(node) not in options.skip]:
         condition = constant(node.inputs[0])
         if condition is not None and condition.size == 1:
             taken = "then_branch" if bool(condition.reshape(())) else "else_branch"
             why = "TensorRT cannot build an If whose branches differ in rank; the condition is constant here"
             changes.append(_inline(graph, node, taken, why, "the condition is constant"))
+            gone.add(id(node))
             continue
         pinned = _pin_squeezed(graph, node)
         if pinned is None:
@@ -36,24 +40,21 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
             continue
         why = f"TensorRT cannot build an If whose branches differ in rank; the condition asks whether {pinned} is 1"
         changes.append(_inline(graph, node, "then_branch", why, f"{pinned} is pinned to 1"))
+        gone.add(id(node))
+    if gone:
+        graph.nodes = [node for node in graph.nodes if id(node) not in gone]
     return changes
 
 
 def _inline(graph: gs.Graph, node: gs.Node, branch: str, why: str, because: str) -> Change:
-    """Replaces the If by the nodes of a branch; their names stay unique by the If's."""
+    """Puts the nodes of a branch in the place of the If; their names stay unique by the If's."""
     body: gs.Graph = node.attrs[branch]
     name = label(node)
     results = list(node.outputs)
     node.outputs.clear()
     node.inputs.clear()
-    graph.nodes.remove(node)
-    made = [tensor for inner in body.nodes for tensor in inner.outputs]
-    for tensor in made:
-        if tensor.name:
-            tensor.name = f"{name}/{tensor.name}"
-    for tensor in body.tensors().values():
-        if isinstance(tensor, gs.Constant) and not any(tensor is other for other in graph.tensors().values()):
-            tensor.name = f"{name}/{tensor.name}"
+    for tensor in _own_tensors(graph, body):
+        tensor.name = f"{name}/{tensor.name}"
     for inner in body.nodes:
         inner.name = f"{name}/{inner.name or inner.op}"
         graph.nodes.append(inner)
@@ -61,9 +62,28 @@ def _inline(graph: gs.Graph, node: gs.Node, branch: str, why: str, because: str)
         # The Identity keeps the name of the If's output, whoever reads it: nodes, subgraphs or the graph's user.
         result.dtype = result.dtype if result.dtype is not None else tensor.dtype
         result.shape = None
-        graph.nodes.append(gs.Node("Identity", name=f"{name}/{result.name}", inputs=[tensor], outputs=[result]))
+        graph.nodes.append(Node("Identity", name=f"{name}/{result.name}", inputs=[tensor], outputs=[result]))
     what = f"{branch.replace('_', ' ')} ({len(body.nodes)} nodes) moved into the graph, since {because}"
     return Change(node=name, why=why, what=what)
+
+
+def _own_tensors(graph: gs.Graph, body: gs.Graph) -> list[gs.Tensor]:
+    """The tensors of a body that nothing around it knows: what its nodes make, and constants that only they read."""
+    made = [tensor for node in body.nodes for tensor in node.outputs if tensor.name]
+    inside = _nodes_within(body)
+    outside = {id(tensor) for tensor in (*graph.inputs, *graph.outputs)}
+    read = [*body.outputs, *(tensor for node in body.nodes for tensor in node.inputs)]
+    constants = {id(tensor): tensor for tensor in read if isinstance(tensor, gs.Constant) and id(tensor) not in outside}
+    return [*made, *(c for c in constants.values() if all(id(reader) in inside for reader in c.outputs))]
+
+
+def _nodes_within(body: gs.Graph) -> set[int]:
+    found, waiting = set(), [body]
+    while waiting:
+        for node in waiting.pop().nodes:
+            found.add(id(node))
+            waiting += [inner for _, inner in bodies(node)]
+    return found
 
 
 def _pin_squeezed(graph: gs.Graph, node: gs.Node) -> str | None:

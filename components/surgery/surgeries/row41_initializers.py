@@ -10,7 +10,11 @@ from collections.abc import Sequence
 import onnx
 import onnx_graphsurgeon as gs
 
+from components.surgery.reading import read_graph
+from components.surgery.sorting import is_body
 from components.surgery.surgery import EVERY_TARGET, Change, Options, Outcome, Surgery
+from components.surgery.weights import is_reference
+from components.surgery.writing import write_graph
 
 IR_VERSION = 8
 """Oldest IR version that is written; later ones are kept."""
@@ -21,7 +25,7 @@ _OLDEST = 16
 
 def matches(graph: gs.Graph) -> bool:
     """Whether IR or opset are old, or a graph input has an initializer or no consumer's use."""
-    return _old_ir(graph) or _shadowed(graph) != [] or graph.opset < _OLDEST
+    return not is_body(graph) and (_old_ir(graph) or _shadowed(graph) != [] or graph.opset < _OLDEST)
 
 
 def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
@@ -55,9 +59,7 @@ def _raise_opset(graph: gs.Graph) -> Change:
     given = graph.opset
     why = f"opset {given} lacks operators that other surgeries and TensorRT need"
     try:
-        raised = gs.import_onnx(
-            onnx.version_converter.convert_version(gs.export_onnx(graph, do_type_check=False), OPSET)
-        )
+        raised = _converted(graph)
     except Exception as error:
         words = " ".join(str(error).split())[:200]
         what = f"onnx's converter cannot raise it ({words}); export the model again with opset {OPSET}"
@@ -66,6 +68,29 @@ def _raise_opset(graph: gs.Graph) -> Change:
     graph.inputs, graph.outputs = raised.inputs, raised.outputs
     graph.opset, graph.import_domains = raised.opset, raised.import_domains
     return Change(node="opset", why=why, what=f"raised from {given} to {OPSET}")
+
+
+def _converted(graph: gs.Graph) -> gs.Graph:
+    """The graph in the new opset; large weights, which the converter would copy, wait outside as inputs."""
+    weights = vars(graph).get("weights")
+    model = write_graph(graph, weights)
+    given = [value.name for value in model.graph.input]
+    held = {tensor.name: tensor for tensor in model.graph.initializer if is_reference(tensor)}
+    without = onnx.ModelProto()
+    without.CopyFrom(model)
+    del without.graph.initializer[:]
+    without.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name not in held)
+    without.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
+        for name, tensor in held.items()
+        if name not in given
+    )
+    converted = onnx.version_converter.convert_version(without, OPSET)
+    inputs = {value.name: value for value in converted.graph.input}
+    del converted.graph.input[:]
+    converted.graph.input.extend(inputs[name] for name in given)
+    converted.graph.initializer.extend(held.values())
+    return read_graph(converted, weights)
 
 
 SURGERY = Surgery(
