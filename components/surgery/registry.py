@@ -22,6 +22,8 @@ from components.surgery.surgeries import (
     row25_zero_point,
     row26_int32_bias,
     row27_integer_operators,
+    row32_dilated_max_pool,
+    row33_max_pool_indices,
     row41_initializers,
 )
 from components.surgery.surgery import Surgery
@@ -36,6 +38,8 @@ SURGERIES: tuple[Surgery, ...] = (
     row04_resize_cubic.SURGERY,
     row01_resize_scales.SURGERY,
     row02_run_time_scales.SURGERY,
+    row33_max_pool_indices.SURGERY,
+    row32_dilated_max_pool.SURGERY,
     row13_efficient_nms.SURGERY,
     row16_top_k.SURGERY,
     row27_integer_operators.SURGERY,

@@ -57,7 +57,7 @@ def _replace(graph: gs.Graph, node: gs.Node) -> Change:
 
 
 def _float_source(scales: gs.Tensor) -> str | None:
-    """The tensor of floats, or of unknown making, that scales are computed from; None: from shapes and integers only."""
+    """The tensor of floats, or of unknown making, that scales are computed from; None: only shapes and integers."""
     waiting, seen = [scales], set()
     while waiting:
         tensor = waiting.pop()
