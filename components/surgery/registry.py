@@ -24,6 +24,7 @@ from components.surgery.surgeries import (
     row27_integer_operators,
     row32_dilated_max_pool,
     row33_max_pool_indices,
+    row34_loop,
     row41_initializers,
 )
 from components.surgery.surgery import Surgery
@@ -32,6 +33,7 @@ SURGERIES: tuple[Surgery, ...] = (
     row41_initializers.SURGERY,
     fold_constants.SURGERY,
     row18_if.SURGERY,
+    row34_loop.SURGERY,
     row03_resize_antialias.SURGERY,
     row05_resize_crop.SURGERY,
     row06_resize_aspect_ratio.SURGERY,
