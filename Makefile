@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 export HASTEN_CACHE ?= $(CURDIR)/.hasten/cache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick surgery-table surgery-peers lint images images-check images-lock compile clean
+.PHONY: help run test quick surgery-table surgery-peers lint manifests-check images images-check images-lock compile clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "variables: PYTHON=$(PYTHON) VENV=$(VENV) PIP_ARGS=$(PIP_ARGS)"
 
 $(BIN)/python:
@@ -46,6 +46,9 @@ lint: $(VENV)/dev.stamp ## style, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+manifests-check: $(VENV)/dev.stamp ## build the manifests with kustomize and validate them; the compiled pipelines are up to date
+	$(BIN)/python -m pytest -q tests/manifests tests/pipelines/test_compile.py tests/pipelines/test_scheduling.py
 
 images: ## build the three container images with docker, or buildah where there is no docker
 	sh images/build.sh light torch tensorrt

@@ -39,6 +39,12 @@ GpuProduct = Annotated[
     ),
 ]
 GpuImage = Annotated[str, typer.Option(help="Image of engine builds and benchmarks.", show_default=False)]
+Account = Annotated[
+    str,
+    typer.Option(
+        "--service-account", help="Account that the steps run under. Default: the server's.", show_default=False
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
@@ -55,6 +61,7 @@ def submit(
     gpu_resource: GpuResource = "nvidia.com/gpu",
     gpu_product: GpuProduct = "",
     gpu_image: GpuImage = "",
+    account: Account = "",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")] = True,
     as_json: Json = False,
 ) -> int:
@@ -79,7 +86,7 @@ def submit(
     job, server = overridden(_job(job_file), mode, rungs), _server(host, namespace, token_file, ca_cert)
     gpu = _gpu(gpus, gpu_resource, gpu_product, gpu_image)
     client = connect(server)
-    submitted = start(client, server, job, gpu, f"hasten submit {shlex.quote(str(job_file))}")
+    submitted = start(client, server, job, gpu, f"hasten submit {shlex.quote(str(job_file))}", account)
     print(f"run {submitted.run_id}: {submitted.url}", file=sys.stderr)
     if not wait:
         if as_json:
@@ -123,6 +130,7 @@ def schedule(
     gpu_resource: GpuResource = "nvidia.com/gpu",
     gpu_product: GpuProduct = "",
     gpu_image: GpuImage = "",
+    account: Account = "",
     as_json: Json = False,
 ) -> None:
     """Run a job's ladder at set times; done again, it replaces the schedule.
@@ -140,7 +148,7 @@ def schedule(
     cron = check_cron(cron)
     gpu = _gpu(gpus, gpu_resource, gpu_product, gpu_image)
     command = f"hasten schedule {shlex.quote(str(job_file))} --cron {shlex.quote(cron)}"
-    put, replaced = put_schedule(connect(server), server, job, cron, gpu, command)
+    put, replaced = put_schedule(connect(server), server, job, cron, gpu, command, account)
     if as_json:
         print(json.dumps(vars(put) | {"replaced": replaced}))
     else:

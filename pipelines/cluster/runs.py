@@ -39,7 +39,9 @@ class Ended:
     """What the task that failed said; empty where nothing failed."""
 
 
-def submit(client: "Client", server: Server, job: Job, gpu: Mapping[str, object], command: str) -> Submitted:
+def submit(
+    client: "Client", server: Server, job: Job, gpu: Mapping[str, object], command: str, account: str = ""
+) -> Submitted:
     """Starts the ladder on the cluster.
 
     Args:
@@ -48,6 +50,7 @@ def submit(client: "Client", server: Server, job: Job, gpu: Mapping[str, object]
         job: all its places are URIs that the cluster can read.
         gpu: the pipeline's GPU parameters that differ from their defaults.
         command: what starts this run again, for the report.
+        account: service account of the steps; empty: the server's own choice.
 
     Raises:
         UserError: the job names local files, or the server refuses.
@@ -62,6 +65,7 @@ def submit(client: "Client", server: Server, job: Job, gpu: Mapping[str, object]
             params=arguments(job, gpu, command),
             pipeline_id=uploaded.pipeline_id,
             version_id=uploaded.version_id,
+            service_account=account or None,
         )
     return Submitted(run.run_id, f"{server.host}/#/runs/details/{run.run_id}")
 

@@ -43,7 +43,7 @@ def check_cron(text: str) -> str:
 
 
 def put_schedule(
-    client: "Client", server: Server, job: Job, cron: str, gpu: Mapping[str, object], command: str
+    client: "Client", server: Server, job: Job, cron: str, gpu: Mapping[str, object], command: str, account: str = ""
 ) -> tuple[Schedule, bool]:
     """Runs the job at the given times; one run at a time, and runs that were missed are not made up for.
 
@@ -72,6 +72,7 @@ def put_schedule(
             params=arguments(job, gpu, command),
             pipeline_id=uploaded.pipeline_id,
             version_id=uploaded.version_id,
+            service_account=account or None,
         )
         for old in before:
             client.delete_recurring_run(old.id)

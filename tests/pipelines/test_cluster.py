@@ -72,9 +72,11 @@ def test_submit_uploads_the_pipeline_once_and_starts_a_run(kfp_server, job_file,
 
 def test_the_gpu_is_a_parameter_of_the_run(kfp_server, job_file, hasten):
     gpu = ("--gpus", 1, "--gpu-product", "NVIDIA-L4", "--gpu-image", "registry.local/tensorrt:1")
+    gpu += ("--service-account", "hasten-runner")
     code, _, err = hasten("submit", job_file, "--host", kfp_server.url, "--no-wait", *gpu)
     assert code == 0, err
     (run,) = kfp_server.runs.values()
+    assert run.service_account == "hasten-runner"
     assert run.runtime_config.parameters["gpus"] == "1"
     assert run.runtime_config.parameters["gpu_resource"] == "nvidia.com/gpu"
     assert run.runtime_config.parameters["gpu_node_selector"] == {"nvidia.com/gpu.product": "NVIDIA-L4"}
