@@ -6,7 +6,7 @@ from components.core.images import LIGHT_IMAGE
 
 
 @dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)  # type: ignore[untyped-decorator]
-def fetch(job: str, source_digest: str, code_version: str, bundle: dsl.Output[dsl.Artifact]) -> str:  # noqa: ARG001
+def fetch(job: str, source_digest: str, code_version: str, bundle: dsl.Output[dsl.Dataset]) -> str:  # noqa: ARG001
     """Brings the model and the data to one folder.
 
     Args:

@@ -13,6 +13,7 @@ def report(
     command: str,
     folder: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
+    summary: dsl.Output[dsl.Markdown],
     code_version: str = "",  # noqa: ARG001
 ) -> str:
     """Writes `leaderboard.json`, `report.md` and `report.html`.
@@ -24,6 +25,7 @@ def report(
         command: what to type to get this report again.
         folder: the three files.
         page: `report.html` once more, which the Kubeflow UI shows beside the run.
+        summary: `report.md` once more, likewise.
         code_version: version of the code, so that a cached report of older code is not reused.
 
     Returns:
@@ -36,11 +38,12 @@ def report(
     from components.core.contracts.leaderboard import Leaderboard
     from components.core.stepping import step
     from components.core.storage import materialize
-    from components.report.run import HTML, run_report
+    from components.report.run import HTML, MARKDOWN, run_report
 
     with step("report"):
         out = Path(folder.path)
         final = Leaderboard.model_validate_json(board)
         run_report(Job.model_validate_json(job), final, materialize(bundle_uri), out, command)
         shutil.copyfile(out / HTML, page.path)
+        shutil.copyfile(out / MARKDOWN, summary.path)
     return str(folder.uri)
