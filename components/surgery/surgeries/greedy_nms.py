@@ -112,30 +112,6 @@ def emit_fixed_point(
     return emit("Identity", before, name=KEEP)
 
 
-def emit_selected_rows(emit: Emitter, plan: NmsPlan, kept: Kept) -> tuple[gs.Variable, gs.Variable]:
-    """Writes the nodes that list the kept boxes as NonMaxSuppression does, padded with the first of them.
-
-    Returns:
-        int64 [K, 3] of batch, class and box index with K = batch * classes * limit, in the order of the batches, then
-        the classes, then falling scores; and int64 [1], how many rows are real.
-    """
-    total, count = plan.rows, plan.boxes
-    rank = emit.reshape(emit.reduce("ReduceSum", kept.earlier, [3], keepdims=False), (-1,))
-    first_place = np.repeat(np.arange(0, total, count), count).astype(np.float32)
-    place = emit.cast(emit("Add", rank, first_place), np.int64)
-    flags = emit.cast(emit.reshape(kept.keep, (-1,)), np.int64)
-    in_order = emit("ScatterElements", np.zeros(total, np.int64), place, flags, dtype=np.int64, axis=0)
-    box = np.arange(total, dtype=np.int64)
-    boxes_in_order = emit("ScatterElements", np.zeros(total, np.int64), place, box, dtype=np.int64, axis=0)
-    selected, number = emit_compact(emit, in_order, boxes_in_order, total)
-    size = plan.batch * plan.classes * min(plan.limit, count)
-    position = np.arange(size, dtype=np.int64)
-    inside = emit("Less", position, number, dtype=bool)
-    position_or_first = emit("Where", inside, position, np.zeros(1, np.int64), dtype=np.int64)
-    flat = emit("Gather", selected, position_or_first, dtype=np.int64, axis=0)
-    return emit("Gather", all_rows(plan), flat, dtype=np.int64, axis=0), number
-
-
 def emit_compact(emit: Emitter, flags: gs.Tensor, values: gs.Tensor, total: int) -> tuple[gs.Variable, gs.Variable]:
     """Writes the nodes that move the flagged values to the front, in order.
 

@@ -238,19 +238,23 @@ def selected():
     return before, surgered(before)
 
 
-def test_rows_that_leave_the_graph_are_padded_with_the_first(selected):
+def test_rows_that_leave_the_graph_come_first_and_padding_has_a_score_of_minus_one(selected):
     before, after = Model(selected[0]), Model(selected[1])
     rng = np.random.default_rng(3)
+    counts = set()
     for ties in (False, True):
-        feed = {"boxes": random_boxes(rng, grid=True), "scores": random_scores(rng, ties=ties)}
-        old, new = before(feed), after(feed)
-        rows = len(old["kept_scores"])
-        (count,) = [value for name, value in new.items() if name.endswith("_rows")]
-        assert min(int(count[0]), 20) == rows
-        for name in ("kept_boxes", "kept_scores"):
-            assert len(new[name]) == 20
-            np.testing.assert_array_equal(new[name][:rows], old[name])
-            np.testing.assert_array_equal(new[name][rows:], np.repeat(old[name][:1], 20 - rows, 0))
+        for crowd in (1, 40):
+            feed = {"boxes": random_boxes(rng, grid=True), "scores": random_scores(rng, ties=ties)}
+            feed["boxes"][:, 2:] += crowd
+            old, new = before(feed), after(feed)
+            rows = len(old["kept_scores"])
+            counts.add(rows)
+            assert new["kept_boxes_rows"].tolist() == [rows]
+            for name in ("kept_boxes", "kept_scores"):
+                assert len(new[name]) == 20
+                np.testing.assert_array_equal(new[name][:rows], old[name])
+            np.testing.assert_array_equal(new["kept_scores"][rows:], -1)
+    assert min(counts) < 20 == max(counts)
 
 
 @needs_rtx
@@ -264,7 +268,8 @@ def test_padded_rows_build_where_the_original_does_not(selected):
 def test_the_report_says_that_outputs_were_padded(selected):
     _, report = operate(selected[0], Runtime.TENSORRT)
     (record,) = [record for record in report.records if record.row == 12]
-    assert "48 rows: the real ones first, then the first again" in record.what
+    assert "48 boxes in 32 rounds" in record.what
+    assert "kept_boxes, kept_scores now have 20 rows: the real ones first" in record.what
     assert "_rows says how many are real" in record.what
 
 
@@ -295,15 +300,27 @@ def mixing(reduction):
     return make_model(nodes, given, {"y": (INT64, None)}, constants)
 
 
-def test_what_would_change_its_numbers_is_refused_with_the_reason():
-    model = mixing(("CumSum", ["selected", "axis"], ["y"]))
-    operate(model, Runtime.TENSORRT)  # a running sum keeps its beginning, so padding is no harm
-    model = mixing(("Size", ["selected"], ["y"]))
+def test_numbers_of_rows_are_counted_and_sums_run_over_real_rows():
+    for reduction in (("Size", ["selected"], ["y"]), ("CumSum", ["selected", "axis"], ["y"])):
+        model = mixing(reduction)
+        after = surgered(model)
+        rng = np.random.default_rng(0)
+        for _ in range(5):
+            feed = {"boxes": random_boxes(rng, 15)[None], "scores": random_scores(rng, (1, 1, 15))}
+            old, new = Model(model)(feed)["y"], Model(after)(feed)["y"]
+            np.testing.assert_array_equal(new[: len(old)] if old.ndim else new, old)
+
+
+def test_a_node_without_a_rule_is_named_and_everything_is_left():
+    model = mixing(("ReverseSequence", ["selected", "lengths"], ["y"]))
+    model.graph.initializer.extend(make_model([], {}, {}, {"lengths": np.array([1, 1, 1])}).graph.initializer)
     after, report = operate(model, Runtime.TENSORRT, only=[12])
     assert after is model
     (record,) = report.records
     assert record.outcome is Outcome.REFUSED
-    assert "'y' mixes rows" in record.why
+    assert record.node == "after"
+    assert "ReverseSequence 'after' has no rule" in record.why
+    assert "from the NonMaxSuppression 'nms'" in record.why
     assert "keep-mask" in record.what
 
 

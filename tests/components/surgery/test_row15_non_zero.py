@@ -63,7 +63,21 @@ class Scattered(nn.Module):
         return torch.zeros(SHAPE[0]).scatter(0, index, x[index, 2])
 
 
-EXACT = (MaskedUpdate, MaskedSum, MaskedMean, MaskedRowsMaximum, RowsWritten, Scattered)
+class Counted(nn.Module):
+    def forward(self, x, mask):
+        return torch.nonzero(mask).shape[0] + x.sum()
+
+
+class ChosenTwice(nn.Module):
+    """The second mask is over rows that the first has chosen."""
+
+    def forward(self, x, mask):
+        rows = x[mask[:, 0]]
+        rows = rows[rows[:, 1] > 0]
+        return (rows[:, 2] * 2).sum()
+
+
+EXACT = (MaskedUpdate, MaskedSum, MaskedMean, MaskedRowsMaximum, RowsWritten, Scattered, Counted, ChosenTwice)
 
 
 class Chosen(nn.Module):
@@ -71,11 +85,6 @@ class Chosen(nn.Module):
 
     def forward(self, x, mask):
         return x[mask[:, 0]]
-
-
-class Counted(nn.Module):
-    def forward(self, x, mask):
-        return torch.nonzero(mask).shape[0] + x.sum()
 
 
 class Sorted(nn.Module):
@@ -142,17 +151,22 @@ def update_sessions():
     return Model(model), Model(surgered(model))
 
 
-def test_rows_that_leave_the_graph_are_padded_with_the_last():
-    before = exported(Chosen)
+@pytest.mark.parametrize(("module", "rows"), [(Chosen, SHAPE[0]), (Sorted, SHAPE[0] * SHAPE[1])])
+def test_rows_that_leave_the_graph_are_padded_with_the_first(module, rows):
+    before = exported(module)
     after = surgered(before)
     for seed in range(5):
         old, new = Model(before)(feed(seed)), Model(after)(feed(seed))
-        ((name, rows),) = old.items()
-        (count,) = [value for key, value in new.items() if key.endswith("_rows")]
-        assert count.tolist() == [len(rows)]
-        assert new[name].shape == SHAPE
-        np.testing.assert_array_equal(new[name][: len(rows)], rows)
-        np.testing.assert_array_equal(new[name][len(rows) :], np.repeat(rows[-1:], SHAPE[0] - len(rows), 0))
+        ((name, expected),) = old.items()
+        assert new[f"{name}_rows"].tolist() == [len(expected)]
+        assert new[name].shape == (rows, *expected.shape[1:])
+        np.testing.assert_array_equal(new[name][: len(expected)], expected)
+        np.testing.assert_array_equal(new[name][len(expected) :], np.repeat(expected[:1], rows - len(expected), 0))
+
+
+def test_nothing_selected_leaves_padding_only():
+    found = Model(surgered(exported(Chosen)))(feed(0, 0.0))
+    assert [value.tolist() for name, value in found.items() if name.endswith("_rows")] == [[0]]
 
 
 @needs_rtx
@@ -161,17 +175,23 @@ def test_padded_rows_build():
     assert rtx(surgered(exported(Chosen)))[::2] == ("ok", 0)
 
 
-@pytest.mark.parametrize("module", [Counted, Sorted])
-def test_what_would_change_its_numbers_is_refused(module):
-    model = exported(module)
+def test_rows_against_rows_have_no_rule_and_are_refused():
+    class Compared(nn.Module):
+        """Every chosen row with every other: two axes of unknown size."""
+
+        def forward(self, x, mask):
+            rows = x[mask[:, 0]]
+            return (rows.unsqueeze(0) - rows.unsqueeze(1)).abs().sum(-1)
+
+    model = exported(Compared)
     after, report = operate(model, Runtime.TENSORRT)
     assert "NonZero" in ops(after)
     (record,) = report.left
     assert record.outcome is Outcome.REFUSED
-    assert record.why
+    assert record.node == "/Sub"
+    assert "the Sub '/Sub' combines rows that are chosen in different ways" in record.why
     assert "torch.where" in record.what
-    feeds = [feed(seed) for seed in range(3)]
-    assert worst(model, after, feeds) == 0
+    assert worst(model, after, [feed(seed) for seed in range(3)]) == 0
 
 
 def test_a_constant_mask_is_folded():
