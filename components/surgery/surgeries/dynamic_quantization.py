@@ -7,6 +7,7 @@ their products. Constant weights stay int8 in the file, behind a DequantizeLinea
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
 from components.surgery.emit import Emitter
@@ -108,7 +109,7 @@ def measure_in_floats(graph: gs.Graph, emit: Emitter, node: gs.Node) -> Change:
             continue
         sums = _sums(Site(reader, emit), centred)
         for cast in list(result.outputs):
-            if cast.op == "Cast" and cast.attrs["to"] == np.float32:
+            if cast.op == "Cast" and cast.attrs["to"] == onnx.TensorProto.FLOAT:
                 borders.append(cast.outputs[0])
                 cast.inputs = [sums]
         if result.outputs or result in graph.outputs:
