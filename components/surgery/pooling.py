@@ -66,7 +66,6 @@ def axes_of(node: gs.Node, graph: gs.Graph) -> list[Axis]:
     pads = node.attrs.get("pads") or [0] * (2 * rank)
     sizes = [int(size) if isinstance(size, int | np.integer) else None for size in x.shape[2:]]
     same = node.attrs.get("auto_pad", "NOTSET")
-    rounded = bool(node.attrs.get("ceil_mode", 0))
     outs = _out_sizes(node, graph, sizes)
     found = []
     for i in range(rank):
@@ -74,8 +73,9 @@ def axes_of(node: gs.Node, graph: gs.Graph) -> list[Axis]:
         reach = dilation * (kernel - 1) + 1
         size, out = sizes[i], outs[i]
         before, after = int(pads[i]), int(pads[i + rank])
-        if size is None and stride > 1 and (rounded or same.startswith("SAME")):
-            raise PoolError(f"dimension {i + 2} of its input is not fixed, and its padding depends on it")
+        if size is None and stride > 1:
+            # How far the last window reaches depends on the size, and so does rounding of sizes below a window's.
+            raise PoolError(f"dimension {i + 2} of its input is not fixed, and its windows depend on it")
         if same == "VALID":
             before = after = 0
         if same.startswith("SAME") and dilation > 1:

@@ -55,11 +55,17 @@ def _indices(graph: gs.Graph, node: gs.Node) -> Change:
     try:
         axes = axes_of(node, graph)
         image = _Image(x, axes, by_column=bool(node.attrs.get("storage_order", 0)))
+        _check_windows(axes)
     except PoolError as error:
         return refusal(node, f"{_WHY_INDICES}; {error}", _WAY_OUT)
     emit = Emitter(graph, f"{node.name or values.name}/indices")
     node.outputs = [values]
     node.attrs.pop("storage_order", None)
+    if node.attrs.get("ceil_mode", 0) and all(axis.after < axis.kernel for axis in axes):
+        # Tools differ over what rounding up gives where windows reach into the padding; this says it in numbers.
+        node.attrs["ceil_mode"] = 0
+        node.attrs["pads"] = [axis.before for axis in axes] + [max(axis.after, 0) for axis in axes]
+        node.attrs.pop("auto_pad", None)
     around = padded(emit, x, axes)
     places = list(itertools.product(*(range(axis.kernel) for axis in axes)))
     found: gs.Tensor | np.ndarray = image.numbers([axis.positions(p) for axis, p in zip(axes, places[-1], strict=True)])
@@ -73,6 +79,13 @@ def _indices(graph: gs.Graph, node: gs.Node) -> Change:
     emit.finish(made, indices)
     what = f"they are computed by comparing the maximum with {len(places)} places of the window"
     return Change(name, _WHY_INDICES, what, inputs=(x.name,), outputs=(indices.name,))
+
+
+def _check_windows(axes: Sequence[Axis]) -> None:
+    for position, axis in enumerate(axes):
+        places = np.stack([axis.positions(place) for place in range(axis.kernel)])
+        if not ((places >= 0) & (places < (axis.size or 0))).any(0).all():
+            raise PoolError(f"a window of dimension {position + 2} has only padding, which has no index")
 
 
 class _Image:

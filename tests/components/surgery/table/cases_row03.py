@@ -22,7 +22,9 @@ class Interpolate(nn.Module):
 
 def exported(mode, size, given, **options):
     """As the dynamo exporter writes it; the TorchScript one cannot."""
-    return torch.onnx.export(Interpolate(mode, size).eval(), (torch.rand(given),), dynamo=True, **options).model_proto
+    return torch.onnx.export(
+        Interpolate(mode, size).eval(), (torch.rand(given),), dynamo=True, verbose=False, **options
+    ).model_proto
 
 
 def resize(shape, sizes, opset=18, **attributes):

@@ -27,7 +27,7 @@ class SegNet(nn.Module):
 def segnet():
     """As the dynamo exporter writes it: Indices with an offset, and ScatterND."""
     torch.manual_seed(0)
-    return torch.onnx.export(SegNet().eval(), (torch.rand(1, 3, 16, 24),), dynamo=True).model_proto
+    return torch.onnx.export(SegNet().eval(), (torch.rand(1, 3, 16, 24),), dynamo=True, verbose=False).model_proto
 
 
 def pooled(*, batch=2, unpool=True, unused=False, middle="Sigmoid", side=(12, 14), shape=None, **attributes):
