@@ -1,21 +1,87 @@
-"""Compiles the pipelines to IR YAML that is the same for the same code."""
+"""Compiles the pipelines and steps to YAML that is the same for the same code."""
 
+import hashlib
+import importlib
 from pathlib import Path
 
 PIPELINES = ("compress", "ladder")
+STEPS = {
+    "fetch": ("fetch",),
+    "export": ("export",),
+    "surgery": ("surgery",),
+    "int8": ("int8",),
+    "fp16": ("fp16",),
+    "engine": ("engine",),
+    "benchmark": ("benchmark",),
+    "leaderboard": ("decide", "leaderboard"),
+    "report": ("report",),
+    "publish": ("publish",),
+}
+"""Components by the folder that they are defined in."""
 
 
 def compile_pipelines(out: Path) -> list[Path]:
     """Writes `<pipeline>.yaml` for each of `PIPELINES` into `out`; returns the paths."""
     from kfp import compiler
 
-    from pipelines.compress.pipeline import compress
-    from pipelines.ladder.pipeline import ladder
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name in PIPELINES:
+        path = out / f"{name}.yaml"
+        compiler.Compiler().compile(_pipeline(name), str(path))
+        paths.append(path)
+    return paths
+
+
+def compile_resources(out: Path, namespace: str) -> list[Path]:
+    """Writes each pipeline as Kubernetes resources, Pipeline and PipelineVersion, for GitOps; returns the paths.
+
+    The version is named by a hash of what was compiled: applying the same code again changes nothing, and applying new
+    code adds a version beside the old ones.
+
+    Args:
+        out: folder.
+        namespace: of the resources: KFP's own, or a profile's where KFP keeps pipelines in Kubernetes.
+    """
+    from kfp import compiler
+    from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
     out.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, pipeline in zip(PIPELINES, (compress, ladder), strict=True):
-        path = out / f"{name}.yaml"
-        compiler.Compiler().compile(pipeline, str(path))
+    for name, plain in zip(PIPELINES, compile_pipelines(out), strict=True):
+        digest = hashlib.sha256(plain.read_bytes()).hexdigest()[:12]
+        plain.unlink()
+        path = out / f"{name}-resources.yaml"
+        options = KubernetesManifestOptions(
+            pipeline_name=f"hasten-{name}",
+            pipeline_version_name=f"hasten-{name}-{digest}",
+            namespace=namespace,
+            include_pipeline_manifest=True,
+        )
+        compiler.Compiler().compile(
+            _pipeline(name),
+            str(path),
+            kubernetes_manifest_format=True,
+            kubernetes_manifest_options=options,
+        )
         paths.append(path)
     return paths
+
+
+def compile_components(out: Path) -> list[Path]:
+    """Writes `<component>.yaml` for each step, to load with `kfp.components.load_component_from_file`."""
+    from kfp import compiler
+
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for folder, names in STEPS.items():
+        module = importlib.import_module(f"components.{folder}.component")
+        for name in names:
+            path = out / f"{name}.yaml"
+            compiler.Compiler().compile(getattr(module, name), str(path))
+            paths.append(path)
+    return paths
+
+
+def _pipeline(name: str) -> object:
+    return getattr(importlib.import_module(f"pipelines.{name}.pipeline"), name)

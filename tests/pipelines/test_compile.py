@@ -104,3 +104,35 @@ def test_no_step_installs_anything_when_it_runs(compiled):
         assert container["image"].startswith(("ghcr.io/hasten/hasten-python-", "{{$.inputs.parameters['"))
     parameters = document["root"]["inputDefinitions"]["parameters"]
     assert parameters["gpu_image"]["defaultValue"].startswith("ghcr.io/hasten/hasten-python-torch:")
+
+
+def test_resources_for_gitops_name_their_version_by_what_was_compiled(tmp_path):
+    from pipelines.compiling import compile_resources
+
+    paths = compile_resources(tmp_path, "team-a")
+    assert [path.name for path in paths] == ["compress-resources.yaml", "ladder-resources.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
+    pipeline, version = yaml.safe_load_all(paths[1].read_text())
+    assert (pipeline["kind"], pipeline["metadata"]["name"]) == ("Pipeline", "hasten-ladder")
+    assert version["kind"] == "PipelineVersion"
+    assert re.fullmatch(r"hasten-ladder-[0-9a-f]{12}", version["metadata"]["name"])
+    assert {each["metadata"]["namespace"] for each in (pipeline, version)} == {"team-a"}
+    assert version["spec"]["pipelineSpec"]["pipelineInfo"]["name"] == "ladder"
+    assert version["spec"]["platformSpec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in compile_resources(tmp_path, "team-a")] == before
+
+
+def test_every_step_is_a_component_of_its_own(tmp_path):
+    from kfp import components
+
+    from pipelines.compiling import STEPS, compile_components
+
+    paths = compile_components(tmp_path)
+    assert sorted(path.stem for path in paths) == sorted(name for names in STEPS.values() for name in names)
+    folders = {path.parent.name for path in (ROOT / "components").glob("*/component.py")}
+    assert set(STEPS) == folders
+    for path in paths:
+        loaded = components.load_component_from_file(str(path))
+        assert loaded.name == path.stem
+        assert loaded.component_spec.outputs
