@@ -20,6 +20,7 @@ from components.surgery.weights import Weights, restore, set_aside
 _MAX_SWEEPS = 8
 """One surgery uncovers work for another (a folded branch uncovers constants); more were never needed."""
 _MAX_NMS_ROUNDS = 256
+_FOLDING = 0
 
 
 def operate(
@@ -87,7 +88,7 @@ def operate_apart(
     original = infer_shapes(skeleton)
     theatre = _Theatre(original, weights, options or Options(), Prover(seeds, weights))
     for _ in range(_MAX_SWEEPS):
-        changed = [theatre.perform(surgery) for surgery in surgeries]
+        changed = [theatre.perform_fully(surgery) for surgery in surgeries]
         if not any(changed):
             break
     untouched = theatre.model is original
@@ -136,6 +137,18 @@ class _Theatre:
     """Rows that found nothing to do since the model last changed."""
     _graph: gs.Graph | None = None
     """Of the model as it is; None after something was tried on it."""
+
+    def perform_fully(self, surgery: Surgery) -> bool:
+        """Performs a surgery; folding as often as it finds something, since it makes more shapes known each time.
+
+        The data-dependent operators come at the end of a sweep and need all shapes: else RoiAlign would be replaced
+        in its general form before its number of boxes has become fixed.
+        """
+        times = _MAX_SWEEPS if surgery.row == _FOLDING else 1
+        count = 0
+        while count < times and self.perform(surgery):
+            count += 1
+        return count > 0
 
     def perform(self, surgery: Surgery) -> bool:
         """Applies one surgery everywhere it matches; whether the model changed."""
