@@ -1,7 +1,8 @@
 """The step `surgery`: one model for every runtime of the job, each made fit for it, with a report of what was done."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.core.apart import DiedError, run_apart
@@ -10,6 +11,8 @@ from components.core.contracts.variant import MANIFEST, SOURCES, Manifest, Statu
 from components.core.errors import UserError
 from components.core.files import write_bytes_atomic, write_json_atomic
 from components.core.stepping import progress
+from components.surgery.diagnosis.diagnose import MEMORY_LIMIT, diagnose
+from components.surgery.diagnosis.verdict import Verdict
 from components.surgery.registry import SURGERIES
 from components.surgery.report import SurgeryReport, to_markdown
 from components.surgery.surgery import Options
@@ -20,6 +23,37 @@ _WORK = ".work"
 WORKER = "components.surgery.worker"
 TIME_LIMIT = 1800.0
 """Seconds that the work on one model may take."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user wants done, and how far the runtimes are asked about it."""
+
+    only: frozenset[int] | None = None
+    """Rows to apply; None: all that a target needs. Row 0 is constant folding."""
+    skip: frozenset[int] = frozenset()
+    """Rows to leave out."""
+    options: Options = field(default_factory=Options)
+    inputs: tuple[Path, ...] = ()
+    """`.npz` files with real inputs for the proof."""
+    build: bool = False
+    """Whether the runtimes build what they parse; in a run of the ladder the step `engine` does that next."""
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Shapes of inputs with open dimensions, for that build."""
+    time_limit: float = TIME_LIMIT
+    """Seconds for the work on one model, and for each runtime's answer."""
+    memory_limit: float | None = None
+    """Bytes for each of them; None: no limit on the work, and `MEMORY_LIMIT` for a runtime."""
+
+
+@dataclass(frozen=True)
+class Operated:
+    """What came out for one runtime."""
+
+    report: SurgeryReport | None = None
+    file: Path | None = None
+    reason: str = ""
+    """Why there is nothing."""
 
 
 def run_surgery(job: Job, exported: Path, out: Path, options: Options | None = None) -> Manifest:
@@ -46,58 +80,118 @@ def run_surgery(job: Job, exported: Path, out: Path, options: Options | None = N
     for number, source in enumerate(sources):
         progress(f"operating on {source.id}", number, len(sources))
         names = {runtime: f"surgery-{runtime}" + (f"-{source.id}" if number else "") for runtime in job.target.runtimes}
-        finished, died = _operate(source, folder, list(names), out, options or Options())
+        results: dict[Runtime, Operated] = {}
+        if source.file is not None:
+            places = {runtime: out / name.removeprefix("surgery-") for runtime, name in names.items()}
+            choices = Choices(options=options or Options())
+            results = operate_file(folder / source.file, places, out / _WORK, choices)
         for runtime, name in names.items():
-            if source.file is None or runtime is Runtime.TORCH:
+            result = results.get(runtime)
+            if result is None:
                 variants.append(_without_model(source, name, runtime))
-            elif runtime not in finished:
-                failed = {"status": Status.FAILED, "reason": f"surgery failed: {died}"}
+            elif result.report is None or result.file is None:
+                failed = {"status": Status.FAILED, "reason": f"surgery failed: {result.reason}"}
                 variants.append(_without_model(source, name, runtime).model_copy(update=failed))
             else:
-                model, reports[name] = finished[runtime]
-                file = f"{name.removeprefix('surgery-')}/model.onnx"
-                _copy(model, out / file)
-                variants.append(_variant(source, name, runtime, file, reports[name]))
-        shutil.rmtree(out / _WORK, ignore_errors=True)
-    write_json_atomic(
-        out / f"{REPORT}.json", {name: report.model_dump(mode="json") for name, report in reports.items()}
-    )
-    write_bytes_atomic(out / f"{REPORT}.md", to_markdown(reports).encode())
+                reports[name] = result.report
+                file = str(result.file.relative_to(out))
+                variants.append(_variant(source, name, runtime, file, result.report))
+    write_reports(reports, out)
     manifest = given.model_copy(update={"variants": variants})
     manifest.write(out)
     return manifest
 
 
+def operate_file(
+    onnx: Path, places: Mapping[Runtime, Path], work: Path, choices: Choices | None = None
+) -> dict[Runtime, Operated]:
+    """Operates on one ONNX file, any model, for several runtimes, and asks each about it before and after.
+
+    Args:
+        onnx: the model.
+        places: runtime -> folder that gets its ``model.onnx``; `torch` is passed over.
+        work: folder for the time being.
+        choices: what to do and how far to ask.
+
+    Raises:
+        UserError: the file, or what `choices` names, cannot be used.
+    """
+    choices = choices or Choices()
+    runtimes = [runtime for runtime in places if runtime is not Runtime.TORCH]
+    try:
+        finished, died = _operate(onnx, runtimes, work, choices)
+        results: dict[Runtime, Operated] = {}
+        for runtime in runtimes:
+            if runtime not in finished:
+                results[runtime] = Operated(reason=died)
+                continue
+            model, report = finished[runtime]
+            progress(f"asking {runtime}")
+            before = ask(onnx, runtime, choices)
+            after = ask(model, runtime, choices) if report.done else before
+            _copy(model, places[runtime] / "model.onnx")
+            report = report.model_copy(update={"before": before, "after": after})
+            results[runtime] = Operated(report, places[runtime] / "model.onnx")
+        return results
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def ask(onnx: Path, runtime: Runtime, choices: Choices) -> Verdict:
+    """What the runtime says of a file; see `diagnose`."""
+    memory = MEMORY_LIMIT if choices.memory_limit is None else choices.memory_limit
+    return diagnose(onnx, runtime, choices.build, choices.shapes, choices.time_limit, memory)
+
+
+def diagnosis(onnx: Path, runtime: Runtime, choices: Choices) -> SurgeryReport:
+    """A report without an operation: only what the runtime says of the file."""
+    from components.core.onnx_files import load_graph
+
+    verdict = ask(onnx, runtime, choices)
+    nodes = len(load_graph(onnx).graph.node)
+    return SurgeryReport(
+        target=runtime, records=[], nodes_before=nodes, nodes_after=nodes, seconds=verdict.seconds, before=verdict
+    )
+
+
+def write_reports(reports: Mapping[str, SurgeryReport], out: Path) -> None:
+    """Writes ``surgery_report.json`` and ``surgery_report.md``."""
+    write_json_atomic(
+        out / f"{REPORT}.json", {name: report.model_dump(mode="json") for name, report in reports.items()}
+    )
+    write_bytes_atomic(out / f"{REPORT}.md", to_markdown(reports).encode())
+
+
 def _operate(
-    source: Variant, folder: Path, runtimes: Sequence[Runtime], out: Path, options: Options
+    onnx: Path, runtimes: Sequence[Runtime], work: Path, choices: Choices
 ) -> tuple[dict[Runtime, tuple[Path, SurgeryReport]], str]:
     """The operated file and the report of each runtime that was reached, and why not all were."""
-    if source.file is None:
-        return {}, ""
-    out.mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
     # Runtimes that need the same surgeries share the work.
     groups: dict[tuple[int, ...], list[Runtime]] = {}
     for runtime in runtimes:
-        if runtime is not Runtime.TORCH:
-            rows = tuple(surgery.row for surgery in SURGERIES if runtime in surgery.targets)
-            groups.setdefault(rows, []).append(runtime)
+        rows = tuple(surgery.row for surgery in SURGERIES if runtime in surgery.targets)
+        groups.setdefault(rows, []).append(runtime)
     tasks = {
         group[0]: {
             "runtime": group[0],
-            "file": str((out / _WORK / group[0] / "model.onnx").resolve()),
-            "report": str((out / _WORK / group[0] / "report.json").resolve()),
+            "file": str((work / group[0] / "model.onnx").resolve()),
+            "report": str((work / group[0] / "report.json").resolve()),
         }
         for group in groups.values()
     }
     request = {
-        "onnx": str((folder / source.file).resolve()),
-        "nms_rounds": options.nms_rounds,
-        "sampling_ratio": options.sampling_ratio,
+        "onnx": str(onnx.resolve()),
+        "only": None if choices.only is None else sorted(choices.only),
+        "skip": sorted(choices.skip),
+        "nms_rounds": choices.options.nms_rounds,
+        "sampling_ratio": choices.options.sampling_ratio,
+        "inputs": [str(path.resolve()) for path in choices.inputs],
         "tasks": list(tasks.values()),
     }
     died = ""
     try:
-        answer = run_apart(WORKER, request, TIME_LIMIT)
+        answer = run_apart(WORKER, request, choices.time_limit, choices.memory_limit)
     except DiedError as error:
         died, answer = str(error), {}
     if "user_error" in answer:

@@ -107,33 +107,6 @@ def export(
 
 
 @app.command(rich_help_panel=_STEPS)
-def surgery(
-    model: Onnx,
-    out: Out,
-    runtime: Runtimes = "openvino",
-    input_shape: Shape = "",
-    as_json: Json = False,
-) -> None:
-    """Make an ONNX detector fit for a runtime: folded, cleaned and, for TensorRT, static and free of plugins.
-
-    What was done to which node and why is in `surgery_report.md`.
-
-    **Example**
-
-    `hasten surgery work/exported/sources/canonical.onnx --runtime tensorrt-rtx --out work/surgered`
-    """
-    from components.surgery.run import run_surgery
-    from pipelines.single_step import make_job, on_models, onnx_shape, parse_runtimes, parse_shape
-
-    targets = parse_runtimes(runtime, _onnx_runtimes())
-    shape = parse_shape(input_shape) if input_shape else onnx_shape(model)
-    job = make_job(targets, shape, {"onnx": str(model)})
-    with _progress("surgery"):
-        manifest = on_models(model, targets[:1], out, shape, lambda models, folder: run_surgery(job, models, folder))
-    _show(manifest, out, as_json)
-
-
-@app.command(rich_help_panel=_STEPS)
 def int8(
     model: Onnx,
     out: Out,

@@ -60,7 +60,7 @@ def _rule(
     return Rule(row, refused, way_out, frozenset(operators.split()), words, attributes or {})
 
 
-_TYPES = r"same (input )?types?\b|bound to different types|element types .*do not match|element::Type::merge"
+_TYPES = r"same (input |element )?types?\b|bound to different types|element types .*do not match|element::Type::merge"
 _PLUGIN = r"plugin|not supported|no importer|no conversion rule|not .*registered|could not find an implementation"
 _STRINGS = "StringNormalizer StringConcat StringSplit RegexFullMatch"
 _SEQUENCES = (

@@ -116,8 +116,8 @@ def add_profile(
         config: to add the profile to.
         network: parsed.
         shapes: one for each of `open_inputs`.
-        values: whether inputs that are read as shapes are fixed to ones: enough to see whether a network builds, and
-            nothing that an engine may be shipped with.
+        values: whether inputs that are read as shapes are said to be 1 or 2: enough to see whether a network builds,
+            and nothing that an engine may be shipped with.
     """
     profile = builder.create_optimization_profile()
     for name, shape in shapes.items():
@@ -126,8 +126,8 @@ def add_profile(
     for index in range(network.num_inputs if values else 0):
         tensor = network.get_input(index)
         if tensor.is_shape_tensor:
-            ones = [1] * max(1, (shapes.get(tensor.name) or tuple(tensor.shape) or (1,))[0])
-            profile.set_shape_input(tensor.name, ones, ones, ones)
+            count = max(1, (shapes.get(tensor.name) or tuple(tensor.shape) or (1,))[0])
+            profile.set_shape_input(tensor.name, [1] * count, [1] * count, [2] * count)
             needed = True
     if needed:
         config.add_optimization_profile(profile)

@@ -1,0 +1,171 @@
+"""All nodes that a runtime refuses, of a runtime that stops at the first ones.
+
+What was refused is cut out and the rest is asked again, until nothing is refused. Nodes like a refused one are asked on
+their own at once, so that a model with two hundred NonZeros is not asked two hundred times.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import onnx
+
+from components.core.tensorrt_tools.rules import rule_for
+from components.surgery.diagnosis.cuts import alone, without
+from components.surgery.diagnosis.nodes import (
+    Place,
+    attributes,
+    constants,
+    inside,
+    label,
+    places,
+    type_name,
+    types,
+)
+from components.surgery.diagnosis.verdict import Seen, Stage
+from components.surgery.graphs import infer_shapes
+
+WHOLE_MODEL = "whole model"
+_ROUNDS = 64
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """What a runtime said, and what it says it about, as far as it does."""
+
+    words: str
+    operator: str = ""
+    name: str = ""
+    position: int = -1
+    """Of the node in the main graph, or of the node whose body it is in."""
+    source: str = ""
+    graph_input: str = ""
+    """Name of a graph input, where it is about one."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A complaint with its node found."""
+
+    node: str
+    operator: str
+    words: str
+    source: str = ""
+    stage: Stage = Stage.PARSE
+    seen: Seen = Seen.SAID
+    attributes: dict[str, object] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the answer of a worker."""
+        return asdict(self)
+
+
+Ask = Callable[[onnx.ModelProto], Sequence[Complaint]]
+
+
+def failures(model: onnx.ModelProto, first: Sequence[Complaint], ask: Ask) -> Iterator[Failure]:
+    """Everything that is refused, first what the runtime said of the model as it is.
+
+    Args:
+        model: weights in external files may be missing.
+        first: what the runtime said of it.
+        ask: asks the runtime about another model.
+    """
+    yield from _Search(model, ask).run(first)
+
+
+class _Search:
+    def __init__(self, model: onnx.ModelProto, ask: Ask) -> None:
+        self._model, self._ask = model, ask
+        self._types, self._constants = types(infer_shapes(model)), constants(model)
+        self._said: set[tuple[str, str]] = set()
+
+    def run(self, first: Sequence[Complaint]) -> Iterator[Failure]:
+        current, complaints, seen = self._model, first, Seen.SAID
+        for _ in range(_ROUNDS):
+            refused: set[int] = set()
+            for complaint in complaints:
+                place = self._locate(current, complaint)
+                if place is not None:
+                    refused.add(place.position)
+                yield from self._new(complaint, place, seen)
+            likewise = list(self._likewise(current, complaints))
+            for complaint, place in likewise:
+                refused.add(place.position)
+                yield from self._new(complaint, place, Seen.LIKEWISE)
+            for position in sorted(refused):
+                yield from self._inside(current, position)
+            smaller = without(current, refused, self._types) if refused else None
+            if smaller is None:
+                return
+            current, seen = smaller, Seen.BEHIND
+            complaints = self._ask(current)
+            if not complaints:
+                return
+
+    def _new(self, complaint: Complaint, place: Place | None, seen: Seen) -> Iterator[Failure]:
+        """The failure, unless it was reported."""
+        if place is not None:
+            name, operator, given = label(place.node), place.node.op_type, attributes(place.node)
+        elif complaint.graph_input:
+            name, operator, given = f"input {complaint.graph_input}", "input", {}
+        else:
+            name, operator, given = complaint.name or WHOLE_MODEL, complaint.operator, {}
+        words = complaint.words
+        if complaint.graph_input in self._types:
+            kind = type_name(self._types[complaint.graph_input].tensor_type.elem_type)
+            words = f"its type is {kind}. {words}"
+        if (name, words) not in self._said:
+            self._said.add((name, words))
+            yield Failure(name, operator, words, complaint.source, seen=seen, attributes=given)
+
+    def _locate(self, model: onnx.ModelProto, complaint: Complaint) -> Place | None:
+        if complaint.graph_input:
+            return None
+        nodes = model.graph.node
+        if 0 <= complaint.position < len(nodes):
+            top = nodes[complaint.position]
+            if complaint.operator in ("", top.op_type):
+                return Place(top, complaint.position, False)
+            candidates = [Place(node, complaint.position, True) for node in inside(top)]
+        else:
+            candidates = list(places(model))
+        named = [
+            place
+            for place in candidates
+            if complaint.operator in ("", place.node.op_type)
+            and (not complaint.name or complaint.name in (place.node.name, *place.node.output))
+        ]
+        if not complaint.operator and not complaint.name:
+            return None
+        if len(named) > 1 and not complaint.name:
+            named = [place for place in named if self._complaint_alone(place.node)] or named
+        if not named and 0 <= complaint.position < len(nodes):  # in a function that the node calls
+            return Place(nodes[complaint.position], complaint.position, False)
+        return named[0] if named else None
+
+    def _likewise(self, model: onnx.ModelProto, complaints: Sequence[Complaint]) -> Iterator[tuple[Complaint, Place]]:
+        """Nodes with an operator that was refused, of which the runtime says the same when asked about them alone."""
+        located = {id(place.node) for one in complaints if (place := self._locate(model, one)) is not None}
+        about = {(one.operator, one.source) for one in complaints if one.operator}
+        operators = {operator for operator, _ in about}
+        for place in places(model):
+            if place.node.op_type not in operators or id(place.node) in located:
+                continue
+            said = self._complaint_alone(place.node)
+            if said is not None and (place.node.op_type, said.source) in about:
+                yield said, place
+
+    def _inside(self, model: onnx.ModelProto, position: int) -> Iterator[Failure]:
+        """What else is in the bodies of a node that is cut out, where a rule is known for it."""
+        for node in inside(model.graph.node[position]):
+            said = self._complaint_alone(node)
+            if said is not None and rule_for(node.op_type, said.words, attributes(node)):
+                yield from self._new(said, Place(node, position, True), Seen.LIKEWISE)
+
+    def _complaint_alone(self, node: onnx.NodeProto) -> Complaint | None:
+        part = alone(self._model, node, self._types, self._constants)
+        if part is None:
+            return None
+        said = [one for one in self._ask(part) if not one.graph_input]
+        return next((one for one in said if one.operator in ("", node.op_type)), None)
