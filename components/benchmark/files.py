@@ -51,7 +51,8 @@ def measure_files(
         images: folder that its `file_name`s are relative to.
         out: gets `measurement.json`, `detections/` and `logs/`.
         runtimes: to use; default: ONNX Runtime for `.onnx`, else the file's own.
-        input_size: height and width of the input in pixels; default: as the first file says.
+        input_size: height and width of the input in pixels; default: as the first file says. Its batch is that of the
+            first file, or 1 where that does not fix it; all files must take it.
         threads: CPU threads; default: all cores.
         metric: the one that is called the accuracy.
         rounds: alternating rounds, at least 3.
@@ -69,10 +70,12 @@ def measure_files(
     if rounds < 3:
         raise UserError(f"rounds {rounds} given; at least 3 are needed for a confidence interval")
     variants = _variants(files, runtimes)
-    height, width = input_size or _input_size(files[0])
+    shape = _input_shape(files[0])
+    height, width = input_size or _input_size(files[0], shape)
     track = Track(
         split=read_split(annotations, images),
         images=images,
+        batch=max(shape[0], 1) if len(shape) == 4 else 1,
         height=height,
         width=width,
         out=out,
@@ -136,16 +139,17 @@ def _origin(variant: Variant, folder: Path) -> Origin:
     return Origin(variant, str(folder.resolve()), folder / str(variant.file))
 
 
-def _input_size(path: Path) -> tuple[int, int]:
-    """Height and width of a model's input."""
-    shape: tuple[int, ...] = ()
+def _input_shape(path: Path) -> tuple[int, ...]:
+    """Shape of a model's input, -1 where a side is open; empty where the file does not tell."""
     if path.suffix == ".onnx":
         from components.core.onnx_wire import signature
 
         inputs, _ = signature(path)
-        shape = inputs[0].shape if inputs else ()
-    elif path.suffix == ".xml":
-        shape = _ir_shape(path)
+        return inputs[0].shape if inputs else ()
+    return _ir_shape(path) if path.suffix == ".xml" else ()
+
+
+def _input_size(path: Path, shape: tuple[int, ...]) -> tuple[int, int]:
     if len(shape) == 4 and shape[2] > 0 and shape[3] > 0:
         return shape[2], shape[3]
     raise UserError(f"{path} does not fix the height and width of its input; give the input size")

@@ -40,6 +40,8 @@ class Track:
     pace: Pace
     job: Job | None = None
     bundle: Path | None = None
+    batch: int = 1
+    """Images of one call."""
     warmup_seconds: float = 5.0
     load_silence: float = 600.0
     """Seconds that loading and compiling a model may take."""
@@ -62,6 +64,8 @@ class Measured:
     throughput: float | None = None
     stable: bool = False
     rounds: int = 0
+    batch: int = 1
+    """Images of one call; latencies are those of a call."""
     scores: dict[Metric, float] = field(default_factory=dict)
     peak_rss_bytes: int | None = None
     detections: Path | None = None
@@ -134,7 +138,7 @@ def started(entries: Sequence[Entry], track: Track, progress: Progress) -> Itera
         for entry in entries:
             log = track.out / "logs" / f"{entry.variant.id}.log"
             worker = stack.enter_context(WorkerProcess(log, entry.threads, passive=entry.passive))
-            contestants[entry.variant.id] = Contestant(entry.variant.id, worker)
+            contestants[entry.variant.id] = Contestant(entry.variant.id, worker, track.batch)
         # All import and load at once; that is not timed.
         for entry in entries:
             one = contestants[entry.variant.id]
@@ -160,6 +164,7 @@ def _load_fields(entry: Entry, track: Track) -> dict[str, Any]:
         "job": track.job.model_dump(mode="json") if track.job else None,
         "bundle": str(track.bundle.resolve()) if track.bundle else None,
         "threads": entry.threads,
+        "batch": track.batch,
         "height": track.height,
         "width": track.width,
         "annotations": str(track.split.annotations.resolve()),
@@ -193,7 +198,7 @@ def _take_times(result: Measured, one: Contestant, baseline: Contestant, seed: i
     result.latency, result.model_latency = one.latency(), one.model_latency()
     result.throughput = one.throughput()
     result.speedup, result.stable = speedup(one, baseline, seed), is_stable(one, baseline, seed)
-    result.rounds = len(one.rounds)
+    result.rounds, result.batch = len(one.rounds), one.batch
 
 
 def _take_accuracy(result: Measured, one: Contestant, track: Track) -> None:

@@ -36,6 +36,8 @@ class Contestant:
 
     id: str
     worker: WorkerProcess
+    batch: int = 1
+    """Images of one call."""
     rounds: dict[int, RoundTimes] = field(default_factory=dict)
     """Number of the round -> its calls."""
     failure: WorkerError | None = None
@@ -49,8 +51,8 @@ class Contestant:
         return percentiles([call for times in self.rounds.values() for call in times.model])
 
     def throughput(self) -> float:
-        """Images a second, one after the other."""
-        return 1e3 / float(np.mean([call for times in self.rounds.values() for call in times.end_to_end]))
+        """Images a second, one call after the other."""
+        return 1e3 * self.batch / float(np.mean([call for times in self.rounds.values() for call in times.end_to_end]))
 
 
 @dataclass(frozen=True)

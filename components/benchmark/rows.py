@@ -86,7 +86,7 @@ class Sheet:
         if self.baseline_value is None:
             self.baseline_value = value
         remark, comparison = compared_with_yardstick(measured)
-        words = "; ".join(part for part in (remark, origin.variant.reason) if part)
+        words = "; ".join(part for part in (remark, _batch_words(measured), origin.variant.reason) if part)
         self.rows[origin.variant.id] = _row(origin, self.rung, Status.OK, words).model_copy(
             update={
                 "latency_ms": measured.latency,
@@ -159,10 +159,22 @@ def compared_with_yardstick(measured: Measured) -> tuple[str, dict[str, Any]]:
     return f"{verdict}, the untouched model {numbers}", details
 
 
+def _batch_words(measured: Measured) -> str:
+    """Says that the latencies are those of a whole batch, where it has more than one image."""
+    if measured.batch == 1 or measured.latency is None:
+        return ""
+    return (
+        f"latencies are of a batch of {measured.batch}: {milliseconds(measured.latency.p50 / measured.batch)} an image"
+    )
+
+
 def timing_details(measured: Measured, tried: dict[str, float]) -> dict[str, Any]:
     """How it was timed, for the report."""
     entry = measured.entry
     found: dict[str, Any] = {"calls": sum(len(one["end_to_end_ms"]) for one in measured.raw["rounds"].values())}
+    if measured.batch > 1 and measured.latency:
+        # The row's latencies are those of a call, which is a whole batch.
+        found |= {"batch": measured.batch, "p50_ms_an_image": round(measured.latency.p50 / measured.batch, 4)}
     if entry.variant.runtime == Runtime.TORCH:
         found["setting"] = setting_name(entry.threads, passive=entry.passive)
         found["passive"] = entry.passive

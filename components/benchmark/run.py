@@ -159,11 +159,12 @@ class _Benchmark:
     def track(self) -> Track:
         """The test split and the pace of the budget."""
         images = self.bundle / "data" / "test" / "images"
-        _, _, height, width = self.job.target.input_shape
+        batch, _, height, width = self.job.target.input_shape
         budget = self.job.budget
         return Track(
             split=read_split(images.parent / "annotations.json", images),
             images=images,
+            batch=batch,
             height=height,
             width=width,
             out=self.out,

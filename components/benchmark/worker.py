@@ -3,7 +3,7 @@
 ``python -m components.benchmark.worker``: a JSON object a line on standard input, answers on standard output. Between
 commands it is blocked on its input and uses no processor. Commands:
 
-``load``      {variant, folder, job, bundle, threads, height, width, annotations, images}
+``load``      {variant, folder, job, bundle, threads, batch, height, width, annotations, images}
 ``warmup``    {seconds}: calls until they stop getting faster
 ``round``     {seconds}: timed calls
 ``accuracy``  {path}: detections of every image, written there; ``progress`` lines show that it is alive
@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,6 +32,7 @@ from components.core.tasks.detection import (
     DetectionSplit,
     Image,
     fit,
+    in_batches,
     read_split,
     unfit,
     write_detections,
@@ -54,6 +55,7 @@ class Worker:
         self._session: Session | None = None
         self._split: DetectionSplit | None = None
         self._size = (0, 0)
+        self._batch = 1
         self._images: list[Image] = []
         self._next_image = 0
 
@@ -64,6 +66,7 @@ class Worker:
         job: dict[str, Any] | None,
         bundle: str | None,
         threads: int,
+        batch: int,
         height: int,
         width: int,
         annotations: str,
@@ -71,7 +74,7 @@ class Worker:
     ) -> dict[str, Any]:
         """Loads the model and decodes the images of the rounds."""
         started = time.perf_counter()
-        self._size = (height, width)
+        self._size, self._batch = (height, width), batch
         self._split = read_split(Path(annotations), Path(images))
         self._images = _preload(self._split)
         self._session = load_session(
@@ -107,12 +110,14 @@ class Worker:
         return {"end_to_end_ms": end_to_end, "model_ms": model}
 
     def accuracy(self, path: str) -> dict[str, Any]:
-        """Detections of every image of the split, one after the other."""
+        """Detections of every image of the split, batch after batch."""
         assert self._split is not None
         found: dict[str, Detections] = {}
         told = time.monotonic()
-        for image in self._split.images:
-            found[image.file_name] = self._detect(image.load())[0]
+        for start in range(0, len(self._split.images), self._batch):
+            group = self._split.images[start : start + self._batch]
+            detections, _ = self._detect([image.load() for image in group])
+            found |= {image.file_name: one for image, one in zip(group, detections, strict=True)}
             if time.monotonic() - told > _ALIVE_SECONDS:
                 told = time.monotonic()
                 self._answer({"progress": [len(found), len(self._split.images)]})
@@ -120,22 +125,29 @@ class Worker:
         return {"images": len(found), "peak_rss_bytes": peak_rss_bytes()}
 
     def _timed_call(self) -> tuple[float, float]:
-        """Milliseconds of one call: end to end, and in the model."""
-        image = self._images[self._next_image % len(self._images)]
-        self._next_image += 1
+        """Milliseconds of one call, which is one batch: end to end, and in the model."""
+        places = range(self._next_image, self._next_image + self._batch)
+        images = [self._images[place % len(self._images)] for place in places]
+        self._next_image += self._batch
         started = time.perf_counter()
-        _, model = self._detect(image)
+        _, model = self._detect(images)
         return round(1e3 * (time.perf_counter() - started), 4), round(1e3 * model, 4)
 
-    def _detect(self, image: Image) -> tuple[Detections, float]:
-        """Decoded image in, boxes in image pixels out; with the seconds that the model itself took."""
+    def _detect(self, images: Sequence[Image]) -> tuple[list[Detections], float]:
+        """Decoded images in, boxes in image pixels out; with the seconds that the model itself took.
+
+        A batch is filled up with its last image, whose further detections nobody sees.
+        """
         if self._session is None:
             raise StepError("nothing was loaded")
-        batch, scale = fit(image, *self._size)
+        fitted, scales = zip(*(fit(image, *self._size) for image in images), strict=True)
+        batch = fitted[0] if self._batch == 1 else in_batches(fitted, self._batch)[0]
         started = time.perf_counter()
         found = self._session.run(batch)
         model = time.perf_counter() - started
-        return found._replace(boxes=unfit(found.boxes, scale)), model
+        return [
+            one._replace(boxes=unfit(one.boxes, scale)) for one, scale in zip(found[: len(images)], scales, strict=True)
+        ], model
 
 
 def _preload(split: DetectionSplit) -> list[Image]:

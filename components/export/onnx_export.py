@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ class StockDetector(nn.Module):
 
 def most_detections(model: nn.Module) -> int | None:
     """Detections of an image at most, where the model says it as torchvision's do."""
-    holders = (model, getattr(model, "roi_heads", None))
+    holders: tuple[Any, ...] = (model, getattr(model, "roi_heads", None))
     return next((int(one.detections_per_img) for one in holders if hasattr(one, "detections_per_img")), None)
 
 

@@ -54,10 +54,9 @@ def read_signature(model: Path, task: Task, input_shape: tuple[int, int, int, in
     if task is not Task.DETECTION:
         raise StepError(f"{model}: the inputs and outputs of an engine for {task} are not known")
     image = Tensor("image", "FP32", input_shape)
-    boxes = Tensor("boxes", "FP32", (MAX_DETECTIONS, 4))
-    return Signature(
-        (image,), (boxes, Tensor("scores", "FP32", (MAX_DETECTIONS,)), Tensor("labels", "INT64", (MAX_DETECTIONS,)))
-    )
+    shape = (MAX_DETECTIONS,) if input_shape[0] == 1 else (input_shape[0], MAX_DETECTIONS)
+    outputs = Tensor("boxes", "FP32", (*shape, 4)), Tensor("scores", "FP32", shape), Tensor("labels", "INT64", shape)
+    return Signature((image,), outputs)
 
 
 def _from_onnx(value: onnx_wire.TensorInfo) -> Tensor:

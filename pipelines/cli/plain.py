@@ -59,7 +59,9 @@ def row_line(row: dict[str, Any]) -> str:
     """One candidate in one line."""
     if not row.get("latency_ms"):
         return f"{row['id']}: {row['status']}: {row.get('reason') or 'no reason given'}"
-    parts = [f"{row['id']}: p50 {row['latency_ms']['p50']:.1f} ms"]
+    timing = (row.get("details") or {}).get("timing", {})
+    batch = f" a batch of {timing['batch']} ({timing['p50_ms_an_image']:.1f} ms an image)" if "batch" in timing else ""
+    parts = [f"{row['id']}: p50 {row['latency_ms']['p50']:.1f} ms{batch}"]
     if row.get("speedup"):
         parts.append(f"{row['speedup']['ratio']:.2f}x")
     if row.get("accuracy"):

@@ -10,7 +10,7 @@ from components.core.contracts.variant import Status
 
 
 class Latency(Contract):
-    """Percentiles of one call, in milliseconds."""
+    """Percentiles of one call, which is one batch, in milliseconds."""
 
     p50: float
     p90: float

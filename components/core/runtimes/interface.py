@@ -15,7 +15,7 @@ from components.core.errors import StepError
 from components.core.tasks.detection import Detections
 
 Batch = npt.NDArray[np.float32]
-"""[1, 3, H, W] in 0..1."""
+"""[N, 3, H, W] in 0..1."""
 
 _PACKAGES = {
     Runtime.TORCH: ("torch",),
@@ -32,8 +32,8 @@ _ON_GPU = (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
 class Session(Protocol):
     """A model that was loaded for one runtime."""
 
-    def run(self, batch: Batch) -> Detections:
-        """Detections of one image, boxes in pixels of the batch; rows that only pad are left out.
+    def run(self, batch: Batch) -> list[Detections]:
+        """Detections of each image, boxes in pixels of the batch; rows that only pad are left out.
 
         Raises:
             StepError: the outputs are NaN, infinite or not those of a detector.

@@ -7,7 +7,7 @@ from components.core.contracts.job import Job
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
 from components.core.runtimes.interface import Batch
-from components.core.tasks.detection import Detections, drop_padding
+from components.core.tasks.detection import Detections, per_image
 
 OUTPUTS = ["boxes", "scores", "labels"]
 _ERRORS_ONLY = 3
@@ -23,9 +23,9 @@ class OnnxRuntimeSession:
         # Files that other tools made have the outputs in this order under names of their own.
         self._outputs = OUTPUTS if set(OUTPUTS) <= set(names) else names[: len(OUTPUTS)]
 
-    def run(self, batch: Batch) -> Detections:
+    def run(self, batch: Batch) -> list[Detections]:
         """See `Session.run`."""
-        return drop_padding(*self._session.run(self._outputs, {self._input: batch}))
+        return per_image(len(batch), *self._session.run(self._outputs, {self._input: batch}))
 
 
 def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, threads: int) -> OnnxRuntimeSession:  # noqa: ARG001

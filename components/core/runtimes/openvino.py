@@ -7,7 +7,7 @@ from components.core.contracts.job import Job
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
 from components.core.runtimes.interface import Batch
-from components.core.tasks.detection import Detections, drop_padding
+from components.core.tasks.detection import Detections, per_image
 
 OUTPUTS = ("boxes", "scores", "labels")
 
@@ -21,11 +21,11 @@ class OpenVinoSession:
         in_order = list(compiled.outputs)[: len(OUTPUTS)]
         self._outputs = [named[name] for name in OUTPUTS] if set(OUTPUTS) <= set(named) else in_order
 
-    def run(self, batch: Batch) -> Detections:
+    def run(self, batch: Batch) -> list[Detections]:
         """See `Session.run`."""
-        # Shared, not copied: the batch outlives the call, and drop_padding copies what it keeps.
+        # Shared, not copied: the batch outlives the call, and per_image copies what it keeps.
         results = self._request.infer({0: batch}, share_inputs=True, share_outputs=True)
-        return drop_padding(*(results[port] for port in self._outputs))
+        return per_image(len(batch), *(results[port] for port in self._outputs))
 
 
 def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, threads: int) -> OpenVinoSession:  # noqa: ARG001

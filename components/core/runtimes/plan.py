@@ -19,7 +19,7 @@ from components.core.errors import StepError, UserError
 from components.core.files import confined
 from components.core.formats import runtime_name
 from components.core.runtimes.interface import Batch, availability
-from components.core.tasks.detection import Detections, drop_padding
+from components.core.tasks.detection import Detections, per_image
 
 OUTPUTS = ("boxes", "scores", "labels")
 Values = dict[str, npt.NDArray[Any]]
@@ -204,12 +204,12 @@ class PlanSession:
         # As `onnxruntime.py` has it: files of other tools have the outputs in this order under names of their own.
         self._outputs = list(OUTPUTS) if set(OUTPUTS) <= set(names) else names[: len(OUTPUTS)]
 
-    def run(self, batch: Batch) -> Detections:
+    def run(self, batch: Batch) -> list[Detections]:
         """See `Session.run`. Copies between the parts are in the call."""
         # Torchvision's own exports take one image without the batch axis.
         image = batch[0] if self._input.shape is not None and len(self._input.shape) == 3 else batch
         found = self._runner.run({self._input.name: image}, self._outputs)
-        return drop_padding(*(found[name] for name in self._outputs))
+        return per_image(len(batch), *(found[name] for name in self._outputs))
 
 
 def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, threads: int) -> PlanSession:  # noqa: ARG001

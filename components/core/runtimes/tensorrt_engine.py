@@ -8,7 +8,7 @@ from components.core.contracts.job import Job, Runtime
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
 from components.core.runtimes.interface import Batch
-from components.core.tasks.detection import Detections, drop_padding
+from components.core.tasks.detection import Detections, per_image
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ class EngineSession:
             raise StepError(f"the engine has tensors {', '.join(names)}; expected one input and {', '.join(OUTPUTS)}")
         self._input = inputs[0]
 
-    def run(self, batch: Batch) -> Detections:
+    def run(self, batch: Batch) -> list[Detections]:
         """See `Session.run`. Copies to and from the GPU are part of the call."""
         import torch
 
@@ -66,7 +66,7 @@ class EngineSession:
             if not self._context.execute_async_v3(self._stream.cuda_stream):
                 raise StepError("the engine failed to run")
             outputs = [self._buffers[name].cpu() for name in OUTPUTS]
-        return drop_padding(*(output.numpy() for output in outputs))
+        return per_image(len(batch), *(output.numpy() for output in outputs))
 
 
 def torch_dtype(module: Any, dtype: Any) -> "torch.dtype":

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
+
 from components.core.contracts.job import Job
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
 from components.core.runtimes.interface import Batch
-from components.core.tasks.detection import Detections, drop_padding
+from components.core.tasks.detection import Detections, drop_padding, per_image
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +20,7 @@ class TorchSession:
 
     Args:
         model: torchvision's convention (`takes_list`: a list of [3, H, W] images in, a list of dicts out), or a module
-            that takes the batch and returns boxes, scores and labels.
+            that takes the batch and returns boxes, scores and labels; of more than one image, with a batch axis.
         device: torch device.
         takes_list: which of the two.
     """
@@ -28,18 +30,29 @@ class TorchSession:
         self._device = device
         self._takes_list = takes_list
 
-    def run(self, batch: Batch) -> Detections:
+    def run(self, batch: Batch) -> list[Detections]:
         """See `Session.run`."""
         import torch
 
         with torch.inference_mode():
             tensor = torch.from_numpy(batch).to(self._device)
-            output = self._model([tensor[0]] if self._takes_list else tensor)
-        return drop_padding(*(part.cpu().numpy() for part in _boxes_scores_labels(output)))
+            output = self._model(list(tensor) if self._takes_list else tensor)
+        if _is_list_of_dicts(output, len(batch)):
+            return [drop_padding(*_arrays(one)) for one in output]
+        return per_image(len(batch), *_arrays(output))
+
+
+def _is_list_of_dicts(output: Any, count: int) -> bool:
+    """Whether it is torchvision's answer for so many images."""
+    return isinstance(output, list | tuple) and len(output) == count and all(isinstance(one, dict) for one in output)
+
+
+def _arrays(output: Any) -> "list[npt.NDArray[Any]]":
+    return [part.cpu().numpy() for part in _boxes_scores_labels(output)]
 
 
 def _boxes_scores_labels(output: Any) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
-    """The three tensors in what a detector returned: a dict, a list of one dict, or the three themselves."""
+    """The three tensors in what a detector returned: a dict, or the three themselves, alone or in a list of one."""
     if isinstance(output, list | tuple) and len(output) == 1:
         output = output[0]
     if isinstance(output, dict):

@@ -27,6 +27,7 @@ def load(worker: WorkerProcess, path: Path, split: Path, runtime=Runtime.ONNXRUN
         job=None,
         bundle=None,
         threads=1,
+        batch=1,
         height=side,
         width=side,
         annotations=str(split / "annotations.json"),

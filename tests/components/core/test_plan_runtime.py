@@ -107,7 +107,7 @@ def session(folder, runtime=Runtime.ONNXRUNTIME):
 
 
 def test_a_detector_runs_by_its_plan(folder):
-    found = session(folder).run(IMAGE)
+    (found,) = session(folder).run(IMAGE)
     side = 20 * IMAGE.mean()
     np.testing.assert_allclose(found.boxes, [[0, 0, side, side]], rtol=1e-5)
     assert found.labels.tolist() == [2]
@@ -122,7 +122,7 @@ def test_an_image_without_the_batch_axis_is_taken_too(folder):
     onnx.save(model, folder / "a.onnx")
     changed = plan.model_copy(update={"inputs": [flat], "parts": [part, plan.parts[1]]})
     (folder / RUN_PLAN).write_text(changed.model_dump_json())
-    assert session(folder).run(IMAGE).boxes.shape == (1, 4)
+    assert session(folder).run(IMAGE)[0].boxes.shape == (1, 4)
 
 
 def test_where_it_ran_is_said(folder, monkeypatch):

@@ -90,7 +90,7 @@ def variant(runtime, file, **options) -> Variant:
     ],
 )
 def test_every_runtime_gives_the_same_detections(folder, runtime, file):
-    found = load_session(variant(runtime, file), folder, None, None, threads=1).run(BATCH)
+    (found,) = load_session(variant(runtime, file), folder, None, None, threads=1).run(BATCH)
     side = 20 * BATCH.mean()
     np.testing.assert_allclose(found.boxes, [[0, 0, 0, 0], [0, 0, side, side]], rtol=1e-5)
     assert found.scores.tolist() == [0.75, 0.5]
@@ -101,17 +101,57 @@ def test_every_runtime_gives_the_same_detections(folder, runtime, file):
 def test_results_outlive_the_next_call(folder):
     for runtime in (Runtime.ONNXRUNTIME, Runtime.OPENVINO):
         session = load_session(variant(runtime, "d.onnx"), folder, None, None, threads=1)
-        first = session.run(BATCH)
+        (first,) = session.run(BATCH)
         kept = first.boxes.copy()
         session.run(np.zeros_like(BATCH))
         np.testing.assert_array_equal(first.boxes, kept)
 
 
 def test_torchvisions_convention_and_three_tensors_give_the_same():
-    one = TorchSession(ListDetector(), "cpu", takes_list=True).run(BATCH)
-    other = TorchSession(Detector(), "cpu", takes_list=False).run(BATCH)
+    (one,) = TorchSession(ListDetector(), "cpu", takes_list=True).run(BATCH)
+    (other,) = TorchSession(Detector(), "cpu", takes_list=False).run(BATCH)
     for left, right in zip(one, other, strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+class BatchDetector(torch.nn.Module):
+    """`Detector` for a batch, padded to one number of boxes."""
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(map(torch.stack, zip(*[Detector()(image[None]) for image in images], strict=True)))
+
+
+class ListOfImages(torch.nn.Module):
+    """`Detector` as torchvision's are called, without padding."""
+
+    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        return [ListDetector()([image])[0] for image in images]
+
+
+@pytest.mark.parametrize("runtime", [Runtime.ONNXRUNTIME, Runtime.OPENVINO, Runtime.TORCH])
+def test_a_batch_gives_what_its_images_give_one_by_one(tmp_path, runtime):
+    batch = np.random.default_rng(1).random((3, 3, 32, 32), np.float32) * np.float32([0.2, 0.5, 1]).reshape(3, 1, 1, 1)
+    expected = [TorchSession(Detector(), "cpu", takes_list=False).run(batch[i : i + 1])[0] for i in range(3)]
+    if runtime is Runtime.TORCH:
+        found = TorchSession(ListOfImages(), "cpu", takes_list=True).run(batch)
+        also = TorchSession(BatchDetector(), "cpu", takes_list=False).run(batch)
+        assert [one.scores.tolist() for one in also] == [one.scores.tolist() for one in found]
+    else:
+        names = ["boxes", "scores", "labels"]
+        torch.onnx.export(
+            BatchDetector(), (torch.from_numpy(batch),), tmp_path / "b.onnx", dynamo=False, output_names=names
+        )
+        found = load_session(variant(runtime, "b.onnx"), tmp_path, None, None, threads=1).run(batch)
+    assert len(found) == 3
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.boxes, other.boxes, rtol=1e-5)
+        assert one.labels.tolist() == other.labels.tolist()
+
+
+def test_a_model_for_one_image_is_not_taken_for_a_batch(folder):
+    many = np.concatenate([BATCH, BATCH])
+    with pytest.raises(StepError, match=r"for 2 images are .*; expected \[2, D, 4\]"):
+        TorchSession(Detector(), "cpu", takes_list=False).run(many)
 
 
 @pytest.mark.parametrize(("output", "words"), [({"boxes": 1}, "lacks labels, scores"), (3, "returned int")])

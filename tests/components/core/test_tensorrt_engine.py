@@ -41,7 +41,7 @@ def test_without_a_gpu_the_session_says_so(tmp_path):
 @pytest.mark.skipif(NO_GPU, reason="running an engine needs a GPU")
 def test_an_engine_gives_the_detections_of_the_other_runtimes(tmp_path):
     build(tmp_path)
-    found = load_session(variant(Runtime.TENSORRT_RTX, "d.engine"), tmp_path, None, None, threads=1).run(BATCH)
+    (found,) = load_session(variant(Runtime.TENSORRT_RTX, "d.engine"), tmp_path, None, None, threads=1).run(BATCH)
     side = 20 * BATCH.mean()
     np.testing.assert_allclose(found.boxes, [[0, 0, 0, 0], [0, 0, side, side]], rtol=1e-3)
     assert found.scores.tolist() == [0.75, 0.5]

@@ -142,6 +142,8 @@ def test_an_openvino_model(tmp_path: Path) -> None:
 def test_an_engine(tmp_path: Path, runtime: Runtime, path: str) -> None:
     (tmp_path / "int8").mkdir()
     (tmp_path / "int8" / "m.engine").write_bytes(b"an engine")
+    two = read_signature(tmp_path / "int8" / "m.engine", Task.DETECTION, (2, 3, 64, 64))
+    assert [tensor.shape for tensor in two.outputs] == [(2, 100, 4), (2, 100), (2, 100)]
     version = version_of(tmp_path, make_board(tmp_path / "int8", runtime=runtime, file="m.engine"))
     assert version.manifest.model == path
     card = text_of(version, version.manifest.model_card)
