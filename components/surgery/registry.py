@@ -23,13 +23,16 @@ from components.surgery.surgeries import (
     row15_non_zero,
     row16_top_k,
     row18_if,
+    row19_sequences,
     row25_zero_point,
     row26_int32_bias,
     row27_integer_operators,
+    row31_pad,
     row32_dilated_max_pool,
     row33_max_pool_indices,
     row34_loop,
     row41_initializers,
+    row42_upsample,
 )
 from components.surgery.surgery import Surgery
 
@@ -38,6 +41,8 @@ SURGERIES: tuple[Surgery, ...] = (
     fold_constants.SURGERY,
     row18_if.SURGERY,
     row34_loop.SURGERY,
+    row19_sequences.SURGERY,
+    row42_upsample.SURGERY,
     row03_resize_antialias.SURGERY,
     row05_resize_crop.SURGERY,
     row06_resize_aspect_ratio.SURGERY,
@@ -48,6 +53,7 @@ SURGERIES: tuple[Surgery, ...] = (
     row07_float64.SURGERY,
     row01_resize_scales.SURGERY,
     row02_run_time_scales.SURGERY,
+    row31_pad.SURGERY,
     row33_max_pool_indices.SURGERY,
     row32_dilated_max_pool.SURGERY,
     row13_efficient_nms.SURGERY,

@@ -64,6 +64,8 @@ def _copy_tensor(tensor: gs.Tensor, tensors: Tensors, prefix: str) -> gs.Tensor:
 def _copy_body(body: gs.Graph, tensors: Tensors, prefix: str) -> Graph:
     inside = dict(tensors)
     inputs = [_copy_tensor(tensor, inside, prefix) for tensor in body.inputs]
+    for made, tensor in zip(inputs, body.inputs, strict=True):
+        made.shape = tensor.shape  # ONNX Runtime wants those of the round number and the condition
     nodes = [copy_node(node, inside, prefix) for node in body.nodes]
     copy = Graph(
         nodes=nodes,
