@@ -31,6 +31,7 @@ from components.surgery.surgeries import (
     row32_dilated_max_pool,
     row33_max_pool_indices,
     row34_loop,
+    row36_mixed_precision,
     row41_initializers,
     row42_upsample,
 )
@@ -39,6 +40,7 @@ from components.surgery.surgery import Surgery
 SURGERIES: tuple[Surgery, ...] = (
     row41_initializers.SURGERY,
     fold_constants.SURGERY,
+    row36_mixed_precision.SURGERY,
     row18_if.SURGERY,
     row34_loop.SURGERY,
     row19_sequences.SURGERY,
