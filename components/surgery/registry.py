@@ -38,13 +38,13 @@ from components.surgery.surgeries import (
 from components.surgery.surgery import Surgery
 
 SURGERIES: tuple[Surgery, ...] = (
+    row42_upsample.SURGERY,
     row41_initializers.SURGERY,
     fold_constants.SURGERY,
     row36_mixed_precision.SURGERY,
     row18_if.SURGERY,
     row34_loop.SURGERY,
     row19_sequences.SURGERY,
-    row42_upsample.SURGERY,
     row03_resize_antialias.SURGERY,
     row05_resize_crop.SURGERY,
     row06_resize_aspect_ratio.SURGERY,

@@ -6,11 +6,12 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from components.surgery.evaluate import EvaluationError, run_node
-from components.surgery.graphs import constant, has_subgraphs
+from components.surgery.graphs import constant, has_subgraphs, numpy_dtype
 
 _PROBES = ((1, 37, 53), (2, 64, 96), (3, 51, 20), (1, 7, 11), (5, 16, 9), (2, 101, 255))
 """Batch and two sides: odd and even, so that a rounded multiple does not pass for an exact one."""
 _MAX_NODES = 64
+_MAX_ANCESTORS = 256
 
 
 def probe(given: gs.Tensor, x: gs.Tensor, graph: gs.Graph) -> list[tuple[tuple[int, ...], np.ndarray]] | None:
@@ -34,6 +35,30 @@ def probe(given: gs.Tensor, x: gs.Tensor, graph: gs.Graph) -> list[tuple[tuple[i
         except EvaluationError:
             return None
     return found
+
+
+def float_source(tensor: gs.Tensor) -> str | None:
+    """The floats, or values of unknown making, that a tensor is computed from; None: only shapes and integer inputs.
+
+    The shapes of an engine can depend on the latter only.
+    """
+    waiting, seen = [tensor], set()
+    while waiting:
+        tensor = waiting.pop()
+        if isinstance(tensor, gs.Constant) or tensor.is_empty() or tensor.name in seen:
+            continue
+        seen.add(tensor.name)
+        dtype = numpy_dtype(tensor)
+        if not tensor.inputs:
+            if dtype is None or dtype.kind not in "iu":
+                return str(tensor.name)
+            continue
+        node = tensor.inputs[0]
+        if has_subgraphs(node) or len(seen) > _MAX_ANCESTORS:
+            return str(tensor.name)
+        if node.op not in ("Shape", "Size"):
+            waiting.extend(node.inputs)
+    return None
 
 
 def _probe_shape(shape: Sequence[object], probe: tuple[int, int, int]) -> tuple[int, ...]:

@@ -11,10 +11,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from components.surgery.emit import Emitter
-from components.surgery.graphs import has_subgraphs, numpy_dtype, optional_input
+from components.surgery.graphs import optional_input
+from components.surgery.shape_probes import float_source
 from components.surgery.surgery import Change, Options, Surgery, label, refusal
-
-_MAX_NODES = 256
 
 
 def matches(graph: gs.Graph) -> bool:
@@ -35,7 +34,7 @@ def _computed(node: gs.Node) -> bool:
 
 def _replace(graph: gs.Graph, node: gs.Node) -> Change:
     x, scales = node.inputs[0], node.inputs[2]
-    source = _float_source(scales)
+    source = float_source(scales)
     if source:
         why = f"its scales depend on {source!r}, and the shapes of an engine cannot depend on floats"
         return refusal(node, why, "make the size an INT64 input of the model, or the scales a constant")
@@ -54,27 +53,6 @@ def _replace(graph: gs.Graph, node: gs.Node) -> Change:
         inputs=(x.name, scales.name),
         outputs=(node.outputs[0].name,),
     )
-
-
-def _float_source(scales: gs.Tensor) -> str | None:
-    """The tensor of floats, or of unknown making, that scales are computed from; None: only shapes and integers."""
-    waiting, seen = [scales], set()
-    while waiting:
-        tensor = waiting.pop()
-        if isinstance(tensor, gs.Constant) or tensor.is_empty() or tensor.name in seen:
-            continue
-        seen.add(tensor.name)
-        dtype = numpy_dtype(tensor)
-        if not tensor.inputs:
-            if dtype is None or dtype.kind not in "iu":
-                return str(tensor.name)
-            continue
-        node = tensor.inputs[0]
-        if has_subgraphs(node) or len(seen) > _MAX_NODES:
-            return str(tensor.name)
-        if node.op not in ("Shape", "Size"):
-            waiting.extend(node.inputs)
-    return None
 
 
 SURGERY = Surgery(row=2, name="Resize run-time scales", thread="TensorRT #2803", matches=matches, apply=apply)

@@ -43,7 +43,7 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
         graph.ir_version = IR_VERSION
         changes.append(Change(node="IR version", why=why, what=f"raised to {IR_VERSION}"))
     if graph.opset < _OLDEST and "opset" not in options.skip:
-        changes.append(_raise_opset(graph))
+        changes.append(raise_opset(graph))
     return changes
 
 
@@ -55,7 +55,8 @@ def _shadowed(graph: gs.Graph) -> list[str]:
     return [tensor.name for tensor in graph.inputs if isinstance(tensor, gs.Constant)]
 
 
-def _raise_opset(graph: gs.Graph) -> Change:
+def raise_opset(graph: gs.Graph) -> Change:
+    """Converts the graph to a newer opset, or says why that cannot be."""
     given = graph.opset
     why = f"opset {given} lacks operators that other surgeries and TensorRT need"
     try:
