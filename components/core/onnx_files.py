@@ -6,9 +6,9 @@ runtime could know.
 """
 
 import math
-import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import onnx
@@ -120,7 +120,7 @@ def save_streamed(model: onnx.ModelProto, path: Path, values: Callable[[onnx.Ten
     Args:
         model: the model; where the data of its external tensors is now does not matter. It is not changed.
         path: of the model; the data goes to ``<name>.data``.
-        values: gives the values of an external tensor.
+        values: gives the values of an external tensor, the same array where two tensors share them.
 
     Returns:
         The files written, the model first.
@@ -129,22 +129,29 @@ def save_streamed(model: onnx.ModelProto, path: Path, values: Callable[[onnx.Ten
     data = path.with_name(f"{path.name}.data")
     written = onnx.ModelProto()
     written.CopyFrom(model)
+    places: dict[int, tuple[np.ndarray, dict[str, str | int]]] = {}
     with data.open("wb") as stream:
         for tensor in tensors_of(written):
             if not uses_external_data(tensor):
                 continue
-            array = np.ascontiguousarray(values(tensor))
-            # Aligned, so that readers can map it.
-            stream.seek(-stream.tell() % _ALIGNMENT, os.SEEK_CUR)
+            array = values(tensor)
+            # One array may be the values of several tensors.
+            if id(array) not in places:
+                places[id(array)] = array, _write_aligned(stream, array, data.name)
             del tensor.external_data[:]
-            place = {"location": data.name, "offset": stream.tell(), "length": array.nbytes}
-            for key, value in place.items():
+            for key, value in places[id(array)][1].items():
                 tensor.external_data.add(key=key, value=str(value))
-            if array.size:
-                stream.write(array.reshape(-1).view(np.uint8).data)
-        stream.truncate()
     path.write_bytes(written.SerializeToString())
     return [path, data]
+
+
+def _write_aligned(stream: BinaryIO, array: np.ndarray, location: str) -> dict[str, str | int]:
+    """Writes an array where readers can map it; the entries that say where."""
+    stream.write(bytes(-stream.tell() % _ALIGNMENT))
+    place: dict[str, str | int] = {"location": location, "offset": stream.tell(), "length": array.nbytes}
+    if array.size:
+        stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return place
 
 
 def _refusal(path: Path, words: str) -> UserError:
@@ -288,7 +295,7 @@ def _read_external_data(tensor: onnx.TensorProto, path: Path) -> None:
     except Exception as error:  # onnx raises errors of several kinds
         words = " ".join(str(error).split())[:200]
         raise _refusal(path, f"external data of tensor {shortened(tensor.name)} cannot be read: {words}") from error
-    tensor.data_location = onnx.TensorProto.DEFAULT
+    tensor.ClearField("data_location")
     del tensor.external_data[:]
 
 

@@ -114,6 +114,9 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = min(os.cpu_count() or 1, 4)
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
+    # Nodes run in the order of the graph. By default everything that depends on no input, such as the transposition of
+    # each weight, runs first and is held until it is needed.
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     providers = ["CPUExecutionProvider"]
     try:
         if model.ByteSize() < _IN_MEMORY:

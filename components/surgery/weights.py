@@ -40,8 +40,8 @@ class Weights:
     """The values of a skeleton's references."""
 
     def __init__(self) -> None:
-        self.nbytes = 0
-        """Bytes of everything held."""
+        self.streamed = False
+        """Whether some of it is in files."""
         self._sources: list[_Slice | onnx.TensorProto | np.ndarray | None] = []
         self._arrays: dict[int, np.ndarray] = {}
         self._keys: dict[int, int] = {}
@@ -64,6 +64,7 @@ class Weights:
         info = ExternalDataInfo(tensor)
         length = math.prod(tensor.dims) * BYTES[tensor.data_type]
         source = _Slice(folder / info.location, info.offset or 0, length)
+        self.streamed = True
         return self._reference(tensor.name, tensor.data_type, tensor.dims, source)
 
     def add(self, name: str, array: np.ndarray) -> onnx.TensorProto:
@@ -90,7 +91,6 @@ class Weights:
         for key, source in enumerate(self._sources):
             # What came with the model stays: it is asked for again at the end, and is in memory or in a file anyway.
             if key not in used and isinstance(source, np.ndarray):
-                self.nbytes -= source.nbytes
                 self._sources[key] = None
                 self._keys.pop(id(source))
                 self._arrays.pop(key)
@@ -100,7 +100,6 @@ class Weights:
     ) -> onnx.TensorProto:
         self._sources.append(source)
         size = math.prod(shape) * BYTES[kind]
-        self.nbytes += size
         return _proto(name, kind, shape, len(self._sources) - 1, size)
 
     def _remember(self, key: int, array: np.ndarray) -> None:
@@ -192,7 +191,7 @@ def restore(skeleton: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
 def inline(tensor: onnx.TensorProto, weights: Weights) -> None:
     """Puts the values of a reference into it."""
     tensor.raw_data = weights.array(tensor).tobytes()
-    tensor.data_location = onnx.TensorProto.DEFAULT
+    tensor.ClearField("data_location")
     del tensor.external_data[:]
 
 
@@ -236,7 +235,9 @@ def copy_but(source: Message, target: Message, left_out: Collection[str]) -> Non
 
 
 def _proto(name: str, kind: int, shape: "tuple[int, ...]", key: int, size: int) -> onnx.TensorProto:
-    tensor = onnx.TensorProto(name=name, data_type=kind, dims=shape, data_location=onnx.TensorProto.EXTERNAL)
+    tensor = onnx.TensorProto(data_type=kind, dims=shape, data_location=onnx.TensorProto.EXTERNAL)
+    if name:
+        tensor.name = name
     for entry, value in (("location", _LOCATION), ("offset", str(key)), ("length", str(size))):
         tensor.external_data.add(key=entry, value=value)
     return tensor

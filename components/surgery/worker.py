@@ -12,8 +12,10 @@ from pathlib import Path
 from components.core.contracts.job import Runtime
 from components.core.errors import UserError
 from components.core.files import write_bytes_atomic
-from components.core.onnx_files import load_onnx, save_onnx
-from components.surgery.operate import operate
+from components.surgery.files import read_model, write_model
+from components.surgery.operate import operate_apart
+from components.surgery.proof import SEEDS
+from components.surgery.samples import read_samples
 from components.surgery.surgery import Options
 
 
@@ -24,12 +26,16 @@ def main(request_path: Path, answer_path: Path) -> None:
     """
     request = json.loads(request_path.read_text())
     options = replace(Options(), nms_rounds=request["nms_rounds"], sampling_ratio=request["sampling_ratio"])
+    only, skip = request["only"], request["skip"]
     answer = {}
     try:
-        model = load_onnx(Path(request["onnx"]))
+        skeleton, weights = read_model(Path(request["onnx"]))
+        samples = read_samples([Path(path) for path in request["inputs"]], Path(request["onnx"]))
         for task in request["tasks"]:
-            operated, report = operate(model, Runtime(task["runtime"]), options=options)
-            save_onnx(operated, Path(task["file"]))
+            runtime = Runtime(task["runtime"])
+            operated, report = operate_apart(skeleton, weights, runtime, only, skip, options, [*samples, *SEEDS])
+            write_model(operated, weights, Path(task["file"]))
+            weights.keep(skeleton)
             write_bytes_atomic(Path(task["report"]), report.model_dump_json().encode())
     except UserError as error:
         answer = {"user_error": str(error)}

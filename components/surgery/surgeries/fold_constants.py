@@ -25,6 +25,8 @@ MAX_GROWTH = 2**18
 """Bytes that a folded node's outputs may be larger than its inputs."""
 MAX_READ = 2**26
 """Bytes of constants that a folded node may read: larger weights are left to the runtime, and are not loaded here."""
+_MAX_WAVE = 2**26
+"""Bytes that are made in one run, in which ONNX Runtime holds them twice."""
 _NEVER = {
     *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
     *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"),
@@ -79,16 +81,17 @@ class _Bench:
         """Folds the next wave; whether there was one."""
         planned: dict[int, gs.Node] = {}
         """By the ids of what they make."""
-        wave, left, progress = [], [], False
+        wave, left, progress, size = [], [], False, 0
         for node in self._left:
             if not _foldable(node, planned) or _is_output(node, self._outputs):
                 left.append(node)
             elif (values := _known(node)) is not None:
                 self._substitute(node, [values])
                 progress = True
-            elif _waits(node, planned):
+            elif _waits(node, planned) or size > _MAX_WAVE:
                 left.append(node)
             elif _affordable(node):
+                size += sum(_bytes(tensor) for tensor in node.outputs)
                 wave.append(node)
                 planned.update((id(tensor), node) for tensor in node.outputs)
             else:
