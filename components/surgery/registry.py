@@ -24,6 +24,7 @@ from components.surgery.surgeries import (
     row16_top_k,
     row18_if,
     row19_sequences,
+    row20_scatter_add,
     row25_zero_point,
     row26_int32_bias,
     row27_integer_operators,
@@ -35,6 +36,7 @@ from components.surgery.surgeries import (
     row36_mixed_precision,
     row41_initializers,
     row42_upsample,
+    row44_scatter_extreme,
 )
 from components.surgery.surgery import Surgery
 
@@ -60,6 +62,8 @@ SURGERIES: tuple[Surgery, ...] = (
     row33_max_pool_indices.SURGERY,
     row32_dilated_max_pool.SURGERY,
     row13_efficient_nms.SURGERY,
+    row20_scatter_add.SURGERY,
+    row44_scatter_extreme.SURGERY,
     row16_top_k.SURGERY,
     row29_layer_normalization.SURGERY,
     row27_integer_operators.SURGERY,
