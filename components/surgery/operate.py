@@ -86,7 +86,7 @@ def operate_apart(
     ]
     # Shapes are inferred once for each change; those that came with the model may be wrong.
     original = infer_shapes(skeleton)
-    theatre = _Theatre(original, weights, options or Options(), Prover(seeds, weights))
+    theatre = _Theatre(original, weights, replace(options or Options(), target=target), Prover(seeds, weights))
     for _ in range(_MAX_SWEEPS):
         changed = [theatre.perform_fully(surgery) for surgery in surgeries]
         if not any(changed):

@@ -35,6 +35,8 @@ class Options:
     """Rounds of the fixed-point NMS (row 12): the longest chain of boxes, each suppressing the next, that is exact."""
     sampling_ratio: int | None = None
     """Samples a bin and direction for a RoiAlign (row 14) that leaves the number to the size of each box."""
+    target: Runtime = Runtime.TENSORRT_RTX
+    """Runtime that the model is for; `operate` sets it."""
     skip: frozenset[str] = frozenset()
     """Labels of nodes (`label`) to leave alone."""
 
