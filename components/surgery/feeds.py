@@ -1,12 +1,16 @@
 """Random inputs for a model, by the shapes and types of its graph."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import onnx
 
+from components.surgery.evaluate import EvaluationError
+
 DIMENSIONS = (2, 1, 3, 8, 33, 64)
 """Sizes tried, in this order, for a dimension that the model leaves open, until the model runs."""
+_MOST_ELEMENTS = 2**28
 
 
 def inputs_of(model: onnx.ModelProto, pinned_by: onnx.ModelProto | None = None) -> list[onnx.ValueInfoProto]:
@@ -38,6 +42,9 @@ def feed(values: Sequence[onnx.ValueInfoProto], seed: int, dimension: int) -> di
         values: the inputs, of `inputs_of`.
         seed: same seed, same values.
         dimension: size for dimensions that are left open.
+
+    Raises:
+        EvaluationError: an input is no tensor, has no type, or is larger than any that a test could hold.
     """
     rng = np.random.default_rng(seed)
     return {value.name: _random(value, rng, dimension) for value in values}
@@ -45,8 +52,13 @@ def feed(values: Sequence[onnx.ValueInfoProto], seed: int, dimension: int) -> di
 
 def _random(value: onnx.ValueInfoProto, rng: np.random.Generator, dimension: int) -> np.ndarray:
     kind = value.type.tensor_type
-    shape = [size.dim_value if size.HasField("dim_value") else dimension for size in kind.shape.dim]
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    shape = [dimension if _is_open(size) else size.dim_value for size in kind.shape.dim]
+    if math.prod(shape) > _MOST_ELEMENTS:
+        raise EvaluationError(f"the input {value.name!r} of shape {shape} is too large for a test")
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    except KeyError as error:
+        raise EvaluationError(f"the input {value.name!r} is no tensor, or its type is not known") from error
     return random_values(shape, dtype, rng)
 
 
@@ -74,4 +86,9 @@ def _image(shape: list[int], rng: np.random.Generator) -> np.ndarray:
 def dimensions(values: Sequence[onnx.ValueInfoProto]) -> Sequence[int]:
     """Sizes worth trying for the open dimensions; one when there are none."""
     sizes = [size for value in values for size in value.type.tensor_type.shape.dim]
-    return DIMENSIONS if any(not size.HasField("dim_value") for size in sizes) else DIMENSIONS[:1]
+    return DIMENSIONS if any(_is_open(size) for size in sizes) else DIMENSIONS[:1]
+
+
+def _is_open(size: onnx.TensorShapeProto.Dimension) -> bool:
+    """Some exporters write -1 for a dimension that is open."""
+    return not size.HasField("dim_value") or size.dim_value < 0

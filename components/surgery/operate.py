@@ -21,6 +21,8 @@ _MAX_SWEEPS = 8
 """One surgery uncovers work for another (a folded branch uncovers constants); more were never needed."""
 _MAX_NMS_ROUNDS = 256
 _FOLDING = 0
+_MAX_FOLDS = 32
+"""Each makes more shapes known, and so more to fold."""
 
 
 def operate(
@@ -88,7 +90,7 @@ def operate_apart(
     original = infer_shapes(skeleton)
     theatre = _Theatre(original, weights, replace(options or Options(), target=target), Prover(seeds, weights))
     for _ in range(_MAX_SWEEPS):
-        changed = [theatre.perform_fully(surgery) for surgery in surgeries]
+        changed = [theatre.perform(surgery) for surgery in surgeries]
         if not any(changed):
             break
     untouched = theatre.model is original
@@ -138,18 +140,6 @@ class _Theatre:
     _graph: gs.Graph | None = None
     """Of the model as it is; None after something was tried on it."""
 
-    def perform_fully(self, surgery: Surgery) -> bool:
-        """Performs a surgery; folding as often as it finds something, since it makes more shapes known each time.
-
-        The data-dependent operators come at the end of a sweep and need all shapes: else RoiAlign would be replaced
-        in its general form before its number of boxes has become fixed.
-        """
-        times = _MAX_SWEEPS if surgery.row == _FOLDING else 1
-        count = 0
-        while count < times and self.perform(surgery):
-            count += 1
-        return count > 0
-
     def perform(self, surgery: Surgery) -> bool:
         """Applies one surgery everywhere it matches; whether the model changed."""
         if surgery.row in self._untouched or surgery.row in self.abandoned:
@@ -198,13 +188,12 @@ class _Theatre:
             graph = self._read()
             self._graph = None
             try:
-                found = _everywhere(surgery, graph, options)
+                found, after = self._operated(surgery, graph, options)
                 done = [each for each in found if each.change.outcome is Outcome.DONE]
                 changes = [*impossible, *(each.change for each in found)]
                 if not done:
                     self._record(surgery, changes, {}, "")
                     return False
-                after = to_model(graph, self.model, self.weights)
                 proof = self.prover.prove(self.model, after, [each.change for each in done])
             except _BodyError as error:
                 skip = options.skip | {each.asked for each in error.found}
@@ -242,6 +231,25 @@ class _Theatre:
                 return False
             options = replace(options, skip=skip)
             self.options = replace(self.options, skip=skip)
+
+    def _operated(self, surgery: Surgery, graph: gs.Graph, options: Options) -> tuple[list[_Found], onnx.ModelProto]:
+        """What a surgery found, and the model after it.
+
+        Folding goes on to its end, before the surgeries after it see what is left: the data-dependent operators need
+        all shapes, and RoiAlign would be replaced in its general form before its number of boxes has become fixed.
+        """
+        found: list[_Found] = []
+        model, more = self.model, _everywhere(surgery, graph, options)
+        for _ in range(_MAX_FOLDS):
+            found += more
+            if not any(each.change.outcome is Outcome.DONE for each in more):
+                break
+            model = to_model(graph, self.model, self.weights)
+            if surgery.row != _FOLDING:
+                break
+            graph = with_shapes(model, self.weights)
+            more = _everywhere(surgery, graph, options)
+        return found, model
 
     def _record(self, surgery: Surgery, changes: Sequence[Change], errors: dict[str, float], note: str) -> None:
         for change in changes:

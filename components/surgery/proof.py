@@ -9,13 +9,14 @@ the outputs of the whole model.
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
 
 from components.surgery.evaluate import EvaluationError, Model, Piece, Pieces
 from components.surgery.feeds import dimensions, feed, inputs_of
+from components.surgery.partition.flow import read_by
 from components.surgery.surgery import Change
 from components.surgery.weights import Weights, is_reference
 
@@ -167,6 +168,7 @@ class Prover:
         given = inputs_of(before, after)
         initializers = {tensor.name: tensor for tensor in before.graph.initializer}
         known = {*initializers, *(value.name for value in before.graph.input), *old.names}
+        changes = _without_dead_ends(changes, after, new)
         for group in _groups(before, changes, positions):
             border = [name for position in group for name in (*changes[position].inputs, *changes[position].outputs)]
             if unknown := [name for name in border if name not in known]:
@@ -245,6 +247,16 @@ class _DoesNotRunError(Exception):
     """The model before cannot be run."""
 
 
+def _without_dead_ends(changes: Sequence[Change], after: onnx.ModelProto, new: Pieces) -> list[Change]:
+    """The changes without outputs that nothing needed, and that have therefore left the graph."""
+    there = {*new.names, *(value.name for value in after.graph.input), *(one.name for one in after.graph.initializer)}
+    if all(name in there for change in changes for name in change.outputs):
+        return list(changes)
+    there |= {value.name for value in after.graph.output}
+    there |= {name for node in after.graph.node for name in read_by(node)}
+    return [replace(change, outputs=tuple(name for name in change.outputs if name in there)) for change in changes]
+
+
 def _piece_errors(
     new: Pieces, changes: Sequence[Change], cuts: Sequence[tuple[int, Piece]], values: Sequence[Values]
 ) -> dict[int, float]:
@@ -293,7 +305,10 @@ def _feeds(given: Sequence[onnx.ValueInfoProto], seed: Sample) -> Iterator[Value
         yield {value.name: np.asarray(seed[value.name]) for value in given}
         return
     for dimension in dimensions(given):
-        yield feed(given, seed, dimension)
+        try:
+            yield feed(given, seed, dimension)
+        except EvaluationError as error:
+            raise _DoesNotRunError(str(error)) from error
 
 
 def _key(inputs: Values) -> bytes:
