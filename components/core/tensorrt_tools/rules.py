@@ -92,11 +92,18 @@ RULES: tuple[Rule, ...] = (
         r"transformation mode|tf_crop_and_resize",
     ),
     _rule(
+        5,
+        "Resize",
+        "Resize in a frame that needs `sizes`, with scales that are there and empty",
+        "surgery row 5 says it by constant MatMuls or a plain Resize",
+        r"Length of scales = 0",
+    ),
+    _rule(
         2,
         "Resize",
         "Resize whose `scales` come at run time",
         "surgery row 2 computes `sizes` of them",
-        r"shape tensor|scales",
+        r"shape tensor|scales|symbolicRep",
     ),
     _rule(4, "Resize", "Resize with mode=cubic", "surgery row 4 replaces it by two constant MatMuls", r"cubic"),
     # Types
@@ -120,6 +127,14 @@ RULES: tuple[Rule, ...] = (
         "a UINT8 tensor inside the graph",
         "surgery row 9 computes such masks in BOOL and FLOAT; UINT8 may only be an input or an output",
         r"uint8",
+        {"uint8_input": False},
+    ),
+    _rule(
+        8,
+        "",
+        "a UINT8 input that is read by something else than a Cast",
+        "surgery row 8 casts it first",
+        r"uint8",
     ),
     _rule(
         38,
@@ -138,16 +153,16 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         38,
-        "input",
-        "an input of strings",
+        "input initializer",
+        "strings",
         "strings cannot be in an engine: do the text work before the model, and give it numbers",
         r"STRING",
     ),
     _rule(
         10,
-        "input",
-        "an input of a type that TensorRT does not have",
-        "feed INT32, INT64 or FLOAT: cast before the model; surgery row 10 does it where the values fit",
+        "input initializer",
+        "an input or weights of a type that TensorRT does not have",
+        "surgery row 10 makes them INT32 where the values fit; else cast before the model",
         r"type",
     ),
     _rule(7, "", "FLOAT64", "surgery row 7 makes it FP32", r"\b(double|float64|fp64)\b"),
@@ -182,6 +197,13 @@ RULES: tuple[Rule, ...] = (
         "NonZero NON_ZERO",
         "NonZero, of which the number of results depends on the data",
         "surgery row 15 replaces it when its mask's shape is fixed; see the surgery report for why it stayed",
+        attributes={"writes": False},
+    ),
+    _rule(
+        43,
+        "NonZero NON_ZERO",
+        "a write through a boolean mask (`x[mask] = value`), as the dynamo exporter says it",
+        "surgery row 43 replaces it by Where",
     ),
     _rule(
         16,
@@ -203,6 +225,13 @@ RULES: tuple[Rule, ...] = (
         "If whose branches have different ranks, mostly of `squeeze(dim)`",
         "surgery row 18 folds it when its condition is constant, and pins a squeezed dimension that is open",
         r"rank|condition|shape",
+    ),
+    _rule(
+        18,
+        "Squeeze SHUFFLE",
+        "Squeeze of a dimension that is open and need not be 1",
+        "surgery row 18 pins a squeezed dimension that is open",
+        r"changes volume",
     ),
     _rule(
         19,
@@ -242,13 +271,6 @@ RULES: tuple[Rule, ...] = (
         r"reduction",
     ),
     _rule(
-        43,
-        "ScatterND",
-        "a write through a boolean mask (`x[mask] = value`), as the dynamo exporter says it",
-        "surgery row 43 replaces it by Where",
-        r"mask|bool",
-    ),
-    _rule(
         22,
         "GridSample",
         "GridSample of volumes (5-D)",
@@ -263,12 +285,18 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         27,
-        "QLinearConv QLinearMatMul MatMulInteger ConvInteger DynamicQuantizeLinear",
-        "an integer operator of ONNX; TensorRT quantizes by Q/DQ nodes around float operators",
+        "QLinearConv QLinearMatMul MatMulInteger ConvInteger DynamicQuantizeLinear QLinearAdd QLinearMul "
+        "QLinearSigmoid QLinearLeakyRelu QLinearGlobalAveragePool QLinearAveragePool QLinearConcat QLinearSoftmax "
+        "QLinearReduceMean QLinearWhere QGemm",
+        "an integer operator of ONNX or ONNX Runtime; TensorRT quantizes by Q/DQ nodes around float operators",
         "surgery row 27 turns it into the Q/DQ form; or quantize the float model with `hasten int8`",
     ),
     _rule(
-        31, "Pad", "this padding mode", "surgery row 31 makes the pads constant; use constant, edge or reflect", r"pad"
+        31,
+        "Pad",
+        "this padding mode",
+        "surgery row 31 makes the pads constant; use constant, edge or reflect",
+        r"pad|symbolicRep",
     ),
     _rule(
         33,
@@ -369,6 +397,13 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         None,
+        "",
+        "a shape that is computed from floating-point numbers at run time",
+        "compute it from integers in the model, or fix the input's shape",
+        r"symbolicRep",
+    ),
+    _rule(
+        None,
         "Bernoulli Multinomial TfIdfVectorizer CenterCropPad MelWeightMatrix ImageDecoder NegativeLogLikelihoodLoss "
         "SoftmaxCrossEntropyLoss Gradient CumProd",
         "an operator that TensorRT does not have",
@@ -382,9 +417,8 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         None,
-        "FusedConv FusedMatMul FusedGemm QLinearAdd QLinearMul QLinearSigmoid QLinearGlobalAveragePool QLinearConcat "
-        "QGemm SkipLayerNormalization FastGelu BiasGelu EmbedLayerNormalization MultiHeadAttention QAttention "
-        "DynamicQuantizeMatMul NhwcMaxPool",
+        "FusedConv FusedMatMul FusedGemm SkipLayerNormalization FastGelu BiasGelu EmbedLayerNormalization "
+        "MultiHeadAttention QAttention DynamicQuantizeMatMul NhwcMaxPool",
         "an operator of ONNX Runtime's own (com.microsoft)",
         "start from the model as it was exported, before ONNX Runtime optimized or quantized it",
     ),

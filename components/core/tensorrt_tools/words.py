@@ -8,7 +8,7 @@ _PLACE = re.compile(r" In \w+ at /\S+:\d+\)?")
 _CHECK = re.compile(r'^.*?\)? && ((?:"[^"]*"\s*)+)$')
 """The parser's checks print as ``(condition) && "sentence"``."""
 _ASSERTION = re.compile(r"^Assertion failed: (?P<condition>.*?): (?P<sentence>[A-Z].*)$")
-_INVALID_NODE = re.compile(r"^Invalid Node - .*? (?:\w+::)?\w+: (?=Error Code)")
+_INVALID_NODE = re.compile(r"^Invalid Node - .*? (?:(?:\w+::)?\w+: |\[[\w.:]+\] )(?=Error Code)")
 _FOLLOW_UP = re.compile(r" (\[checkMacros\.cpp|ITensor::\w+: Error Code).*$")
 """A machine without a driver says so after every error, and shapes that fail after the first one are its echo."""
 _CODE = re.compile(r"^(?:\[[\w.:]+\] )?Error Code \d+: [A-Z][A-Za-z]* ?[A-Za-z]* ?Error ")

@@ -45,7 +45,8 @@ def alone(model: onnx.ModelProto, node: onnx.NodeProto, known: Types, values: Co
 def without(model: onnx.ModelProto, positions: Collection[int], known: Types) -> onnx.ModelProto | None:
     """The model without some nodes; what they made becomes an input, of the type that it had.
 
-    Where that type is not known, what is computed from it goes too. None where nothing is left.
+    Where that type is not known, what is computed from it goes too; so do inputs and weights that nothing reads then.
+    None where nothing is left.
 
     Args:
         model: it is not changed; weights are not copied but shared with the new model's serialization only.
@@ -74,12 +75,21 @@ def without(model: onnx.ModelProto, positions: Collection[int], known: Types) ->
     graph = part.graph
     del graph.node[:], graph.output[:]
     graph.node.extend(kept)
+    for values in (graph.input, graph.initializer):
+        unread = [value for value in values if value.name not in read]
+        for value in unread:
+            values.remove(value)
     results = {value.name: value for value in model.graph.output if value.name in made}
     for name in sorted(made - read - set(results)):
         results[name] = onnx.ValueInfoProto(name=name, type=known.get(name))
     graph.output.extend(results.values())
     graph.input.extend(onnx.ValueInfoProto(name=name, type=kind) for name, kind in fed.items() if name in read)
     return part
+
+
+def readers(model: onnx.ModelProto, tensor: str) -> set[int]:
+    """Positions of the nodes of the main graph that read a tensor, in their bodies too."""
+    return {position for position, node in enumerate(model.graph.node) if tensor in _reads(node)}
 
 
 def _reads(node: onnx.NodeProto) -> set[str]:

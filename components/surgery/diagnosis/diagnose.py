@@ -71,7 +71,7 @@ def diagnose(
             died = None
         except DiedError as error:
             answer, died = error.partial, _death(error, trace)
-    findings = [_finding(failure, target) for failure in answer.get("failures", [])]
+    findings = [finding_of(failure, target) for failure in answer.get("failures", [])]
     if died is not None:
         findings.append(died)
     stage = next((finding.stage for finding in findings if finding.refused), Stage.OK)
@@ -90,12 +90,16 @@ def diagnose(
     )
 
 
-def _finding(failure: dict[str, Any], target: Runtime) -> Finding:
+def finding_of(failure: dict[str, Any], target: Runtime) -> Finding:
+    """A failure of a worker as a finding: with its row and its way out."""
     operator, words = failure["operator"], failure["words"]
     rule = rule_for(operator, words, failure.get("attributes"))
     way_out = rule.way_out if rule else "no row of the table is about it: report it with the model"
     if way_out.startswith("surgery row") and target not in MODULES:
         way_out = f"take the form for tensorrt-rtx, which is plain operators: {way_out}"
+    seen = Seen(failure.get("seen", Seen.SAID))
+    # Behind a cut, something that no rule knows may be an effect of the cut.
+    refused = failure.get("refused", True) and not (seen is Seen.BEHIND and rule is None)
     return Finding(
         node=failure["node"],
         operator=operator,
@@ -105,8 +109,8 @@ def _finding(failure: dict[str, Any], target: Runtime) -> Finding:
         words=shortened_words(words),
         source=failure.get("source", ""),
         stage=Stage(failure.get("stage", Stage.PARSE)),
-        seen=Seen(failure.get("seen", Seen.SAID)),
-        refused=failure.get("refused", True),
+        seen=seen,
+        refused=refused,
     )
 
 

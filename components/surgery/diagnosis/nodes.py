@@ -1,6 +1,6 @@
 """Nodes of an ONNX model, those in the bodies of If, Loop and Scan among them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import onnx
@@ -58,6 +58,15 @@ def attributes(node: onnx.NodeProto) -> dict[str, object]:
     if node.op_type == "Loop":
         inner = {one.op_type for one in inside(node)}
         found["gathers"] = {"Gather", "Slice"} <= inner and any(op.startswith("Reduce") for op in inner)
+    return found
+
+
+def readers_of(model: onnx.ModelProto) -> Mapping[str, Sequence[onnx.NodeProto]]:
+    """Tensor -> the nodes that read it directly."""
+    found: dict[str, list[onnx.NodeProto]] = {}
+    for node, _, _ in places(model):
+        for name in filter(None, node.input):
+            found.setdefault(name, []).append(node)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from components.core.tensorrt_tools.rules import rule_for
-from components.surgery.diagnosis.cuts import alone, without
+from components.surgery.diagnosis.cuts import alone, readers, without
 from components.surgery.diagnosis.nodes import (
     Place,
     attributes,
@@ -19,6 +19,7 @@ from components.surgery.diagnosis.nodes import (
     inside,
     label,
     places,
+    readers_of,
     type_name,
     types,
 )
@@ -27,6 +28,18 @@ from components.surgery.graphs import infer_shapes
 
 WHOLE_MODEL = "whole model"
 _ROUNDS = 64
+_RESHAPING = {
+    "Transpose",
+    "Cast",
+    "Concat",
+    "Squeeze",
+    "Unsqueeze",
+    "Reshape",
+    "Flatten",
+    "Identity",
+    "Slice",
+    "Gather",
+}
 
 
 @dataclass(frozen=True)
@@ -39,8 +52,8 @@ class Complaint:
     position: int = -1
     """Of the node in the main graph, or of the node whose body it is in."""
     source: str = ""
-    graph_input: str = ""
-    """Name of a graph input, where it is about one."""
+    tensor: str = ""
+    """Name of a graph input or an initializer, where it is about one."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,8 @@ class _Search:
     def __init__(self, model: onnx.ModelProto, ask: Ask) -> None:
         self._model, self._ask = model, ask
         self._types, self._constants = types(infer_shapes(model)), constants(model)
+        self._inputs = {value.name for value in model.graph.input}
+        self._readers = readers_of(model)
         self._said: set[tuple[str, str]] = set()
 
     def run(self, first: Sequence[Complaint]) -> Iterator[Failure]:
@@ -88,6 +103,8 @@ class _Search:
                 place = self._locate(current, complaint)
                 if place is not None:
                     refused.add(place.position)
+                elif complaint.tensor:  # what reads it cannot be judged
+                    refused |= readers(current, complaint.tensor)
                 yield from self._new(complaint, place, seen)
             likewise = list(self._likewise(current, complaints))
             for complaint, place in likewise:
@@ -105,22 +122,42 @@ class _Search:
 
     def _new(self, complaint: Complaint, place: Place | None, seen: Seen) -> Iterator[Failure]:
         """The failure, unless it was reported."""
+        words, given = complaint.words, {}
         if place is not None:
-            name, operator, given = label(place.node), place.node.op_type, attributes(place.node)
-        elif complaint.graph_input:
-            name, operator, given = f"input {complaint.graph_input}", "input", {}
+            name, operator, given = label(place.node), place.node.op_type, self._attributes(place.node)
+        elif complaint.tensor:
+            operator = "input" if complaint.tensor in self._inputs else "initializer"
+            name, words = f"{operator} {complaint.tensor}", f"its type is {self._type(complaint.tensor)}. {words}"
         else:
-            name, operator, given = complaint.name or WHOLE_MODEL, complaint.operator, {}
-        words = complaint.words
-        if complaint.graph_input in self._types:
-            kind = type_name(self._types[complaint.graph_input].tensor_type.elem_type)
-            words = f"its type is {kind}. {words}"
+            name, operator = complaint.name or WHOLE_MODEL, complaint.operator
         if (name, words) not in self._said:
             self._said.add((name, words))
             yield Failure(name, operator, words, complaint.source, seen=seen, attributes=given)
 
+    def _type(self, tensor: str) -> str:
+        if tensor in self._constants:
+            return type_name(self._constants[tensor].data_type)
+        return type_name(self._types[tensor].tensor_type.elem_type) if tensor in self._types else "unknown"
+
+    def _attributes(self, node: onnx.NodeProto) -> dict[str, object]:
+        bytes_in = any(name in self._inputs and self._type(name) == "UINT8" for name in node.input)
+        found = attributes(node) | {"uint8_input": bytes_in}
+        return found | ({"writes": self._writes(node)} if node.op_type == "NonZero" else {})
+
+    def _writes(self, node: onnx.NodeProto) -> bool:
+        """Whether a NonZero only says where to write (`x[mask] = value`) and not what to read (`x[mask]`)."""
+        ends, wanted, seen = set(), list(node.output), set(node.output)
+        while wanted:
+            for reader in self._readers.get(wanted.pop(), ()):
+                if reader.op_type not in _RESHAPING:
+                    ends.add(reader.op_type)
+                    continue
+                wanted += [name for name in reader.output if name not in seen]
+                seen.update(reader.output)
+        return "ScatterND" in ends and ends <= {"ScatterND", "Shape", "Size"}
+
     def _locate(self, model: onnx.ModelProto, complaint: Complaint) -> Place | None:
-        if complaint.graph_input:
+        if complaint.tensor:
             return None
         nodes = model.graph.node
         if 0 <= complaint.position < len(nodes):
@@ -160,12 +197,12 @@ class _Search:
         """What else is in the bodies of a node that is cut out, where a rule is known for it."""
         for node in inside(model.graph.node[position]):
             said = self._complaint_alone(node)
-            if said is not None and rule_for(node.op_type, said.words, attributes(node)):
+            if said is not None and rule_for(node.op_type, said.words, self._attributes(node)):
                 yield from self._new(said, Place(node, position, True), Seen.LIKEWISE)
 
     def _complaint_alone(self, node: onnx.NodeProto) -> Complaint | None:
         part = alone(self._model, node, self._types, self._constants)
         if part is None:
             return None
-        said = [one for one in self._ask(part) if not one.graph_input]
+        said = [one for one in self._ask(part) if not one.tensor]
         return next((one for one in said if one.operator in ("", node.op_type)), None)

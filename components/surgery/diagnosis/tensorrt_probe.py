@@ -1,5 +1,6 @@
 """What NVIDIA's parser and builder say of a model; runs in the worker, where a crash costs nothing else."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from components.surgery.diagnosis.verdict import Seen, Stage
 _SIDES = (64, 224, 16)
 """Sizes tried for dimensions that are left open, when the user gives none."""
 _MAX_K = 3840
+_INITIALIZER = re.compile(r"Failed to import initializer: (\S+)$")
 _LOOP_LAYERS = frozenset({"RECURRENCE", "TRIP_LIMIT", "LOOP_OUTPUT", "ITERATOR"})
 Answer = dict[str, Any]
 
@@ -46,6 +48,9 @@ def examine(
     answer: Answer = {"version": session.trt.__version__, "parses": None, "builds": None, "failures": [], "note": ""}
     tell(answer)
     parsed = session.parse(path)
+    if parsed.ok and not parsed.network.num_outputs:  # such as an empty file
+        words = "there is no graph in it"
+        return answer | {"parses": False, "failures": [Failure(WHOLE_MODEL, "", words).to_json()]}
     answer["parses"] = parsed.ok
     if parsed.ok:
         trace.unlink(missing_ok=True)
@@ -71,7 +76,9 @@ def _complaints(parsed: Parsed) -> list[Complaint]:
 def _complaint(error: Any) -> Complaint:
     function, file = str(error.func()), str(error.file())
     if function == "importInput":  # whose "file" is the input
-        return Complaint(plain(error.desc()), source=function, graph_input=file)
+        return Complaint(plain(error.desc()), source=function, tensor=file)
+    if function == "importInitializers" and (named := _INITIALIZER.search(error.desc())):
+        return Complaint("there is no such type of weights in TensorRT", source=function, tensor=named.group(1))
     operator = error.node_operator() or _operator_of(function)
     source = f"{Path(file).name}:{error.line()} {function}"
     return Complaint(plain(error.desc()), operator, error.node_name(), error.node(), source)
