@@ -32,9 +32,10 @@ from components.core.onnx_files import load_onnx, save_onnx  # noqa: E402
 from components.core.tasks.detection import (  # noqa: E402
     Detections,
     DetectionSplit,
-    drop_padding,
     evaluate,
     fit,
+    in_batches,
+    per_image,
     read_split,
     unfit,
 )
@@ -59,24 +60,25 @@ _SHOWN = {"HALF": "FP16", "FLOAT": "FP32", "INT8": "INT8"}
 class Subject:
     """One detector with the images it is judged on and what the eager model finds in them."""
 
-    def __init__(self, name: str, weights: Path, data: Path, images: int, calibration: int) -> None:
+    def __init__(self, name: str, weights: Path, data: Path, images: int, calibration: int, batch: int) -> None:
         train = read_split(data / "train.json", data / "images")
         self.name = name
         self.split: DetectionSplit = first_images(read_split(data / "test.json", data / "images"), images)
         self.model = trained(name, len(train.categories) + 1, weights)
         fitted = [fit(image.load(), *IMAGE_SIZE) for image in self.split.images]
-        self.batches, self.scales = [batch for batch, _ in fitted], [scale for _, scale in fitted]
-        self.calibration = [fit(image.load(), *IMAGE_SIZE)[0] for image in train.images[:calibration]]
+        self.batches, self.scales = in_batches([one for one, _ in fitted], batch), [scale for _, scale in fitted]
+        self.calibration = in_batches([fit(one.load(), *IMAGE_SIZE)[0] for one in train.images[:calibration]], batch)
         stock = StockDetector(self.model)
         with torch.inference_mode():
-            self.expected = [
-                drop_padding(*(part.numpy() for part in stock(torch.from_numpy(batch)))) for batch in self.batches
-            ]
+            outputs = [stock(torch.from_numpy(one)) for one in self.batches]
+        groups = [per_image(batch, *(part.numpy() for part in parts)) for parts in outputs]
+        self.expected = [one for group in groups for one in group]
 
     def average_precision(self, found: Sequence[Detections]) -> float:
-        """AP50 on the images, 0..1."""
+        """AP50 on the images, 0..1; what was found in the copies that fill the last batch up does not count."""
         names = [image.file_name for image in self.split.images]
-        in_image = [one._replace(boxes=unfit(one.boxes, s)) for one, s in zip(found, self.scales, strict=True)]
+        real = zip(found[: len(names)], self.scales, strict=True)
+        in_image = [one._replace(boxes=unfit(one.boxes, scale)) for one, scale in real]
         return evaluate(dict(zip(names, in_image, strict=True)), self.split)[Metric.MAP50]
 
 
@@ -87,6 +89,7 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--from", dest="source", choices=("canonical", "stock"), default="canonical")
+    parser.add_argument("--batch", type=int, default=1, help="images of one call")
     parser.add_argument("--images", type=int, default=8, help="test images that are compared")
     parser.add_argument("--calibration", type=int, default=16, help="training images that INT8 is calibrated on")
     parser.add_argument("--work", type=Path, help="folder to keep the files in; default: none is kept")
@@ -98,7 +101,7 @@ def main() -> int:
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         for name in given.names:
-            subject = Subject(name, given.weights, given.data, given.images, given.calibration)
+            subject = Subject(name, given.weights, given.data, given.images, given.calibration, given.batch)
             for result in go_through(subject, given.source, (given.work or Path(temporary)) / name):
                 results.append(result)
                 print(_row(result), flush=True)
@@ -107,9 +110,12 @@ def main() -> int:
     machine = {"cpu": cpu_model(), "cores": usable_cores(), "versions": versions}
     images = f"{given.images} test images; INT8 calibrated on {given.calibration} training images"
     listed = ", ".join(f"{package} {number}" for package, number in versions.items())
-    print(f"\nFrom the {given.source} export; {images}. {machine['cores']} cores {machine['cpu']}, no GPU; {listed}")
+    print(f"\nFrom the {given.source} export, batch {given.batch}; {images}.", end=" ")
+    print(f"{machine['cores']} cores {machine['cpu']}, no GPU; {listed}")
     if given.json:
-        given.json.write_text(json.dumps({"source": given.source, "machine": machine, "results": results}, indent=2))
+        given.json.write_text(
+            json.dumps({"source": given.source, "batch": given.batch, "machine": machine, "results": results}, indent=2)
+        )
     return int(any(result["verdict"] != "ok" for result in results))
 
 
@@ -150,7 +156,7 @@ def _judged(
         return result | {"verdict": f"no engine: {error}"}
     except Exception as error:
         return result | {"verdict": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
-    found = _found(file, subject.batches)
+    found = run_onnx(file, subject.batches)
     parity = compare(subject.expected, found)
     result |= {
         "parity": parity.summary(),
@@ -170,10 +176,6 @@ def _convert(precision: str, operated: Path, file: Path, subject: Subject) -> No
     else:
         with quiet():
             quantize_onnx(operated, file, TARGET, subject.calibration, vnni=False)
-
-
-def _found(file: Path, batches: Sequence[np.ndarray]) -> list[Detections]:
-    return run_onnx(file, list(batches))
 
 
 def _verdict(result: dict[str, Any], all_matched: bool) -> str:
