@@ -39,10 +39,12 @@ from components.surgery.surgeries import (
     row34_loop,
     row36_mixed_precision,
     row37_training_mode,
+    row39_deform_conv,
     row41_initializers,
     row42_upsample,
     row43_masked_write,
     row44_scatter_extreme,
+    row45_max_roi_pool,
 )
 from components.surgery.surgery import Surgery
 
@@ -67,6 +69,8 @@ SURGERIES: tuple[Surgery, ...] = (
     row02_run_time_scales.SURGERY,
     row31_pad.SURGERY,
     row22_grid_sample_volume.SURGERY,
+    row39_deform_conv.SURGERY,
+    row45_max_roi_pool.SURGERY,
     row23_grid_sample_naming.SURGERY,
     row33_max_pool_indices.SURGERY,
     row32_dilated_max_pool.SURGERY,

@@ -1,7 +1,9 @@
 """Row 4: cubic Resize, as two MatMuls for the parsers that lack it.
 
-TensorRT-RTX takes cubic with its coefficient and exclude_outside as they are. The operators documented for TensorRT
-name nearest and linear only, so for the target `tensorrt` each axis is multiplied by its matrix, which is exact.
+TensorRT-RTX takes cubic with its coefficient and exclude_outside as they are, and so does TensorRT of today. Its
+documented operators name nearest and linear only, and old versions read whatever is not nearest as linear, without a
+word; which version it will be is not known here. So for the target `tensorrt` each axis is multiplied by its matrix,
+which is exact.
 """
 
 from collections.abc import Sequence
