@@ -15,12 +15,21 @@ def _number(value: int) -> Callable[[np.dtype], np.ndarray]:
     return lambda dtype: np.array(value, dtype)
 
 
+def _least(dtype: np.dtype) -> np.ndarray:
+    """The largest of nothing, as ONNX Runtime has it."""
+    return np.array(-np.inf, dtype) if dtype.kind == "f" else lowest(dtype)
+
+
+def _most(dtype: np.dtype) -> np.ndarray:
+    return np.array(np.inf, dtype) if dtype.kind == "f" else highest(dtype)
+
+
 _NEUTRAL: dict[str, Callable[[np.dtype], np.ndarray]] = {
     **{op: _number(0) for op in ("ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare")},
     "ReduceProd": _number(1),
-    "ReduceMax": lowest,
-    "ReduceMin": highest,
-    "ReduceLogSumExp": lowest,
+    "ReduceMax": _least,
+    "ReduceMin": _most,
+    "ReduceLogSumExp": _least,
 }
 
 
@@ -72,7 +81,14 @@ def _arg(walk: Walk, node: gs.Node, inputs: Sequence[Value | None]) -> Sequence[
         return [Rows(made, x.axis - (not keepdims and axis < x.axis), x.space)]
     x = walk.spaces.settle(x)
     filler = lowest(x.dtype) if node.op == "ArgMax" else highest(x.dtype)
-    (made,) = walk.copy(node, [walk.spaces.hide(x, filler)])
+    hidden = walk.spaces.hide(x, filler)
+    if len(x.shape) > 1:
+        (made,) = walk.copy(node, [hidden])
+    else:
+        # TensorRT wants two dimensions.
+        pair = walk.emit.reshape(hidden, (1, -1))
+        found = walk.emit(node.op, pair, **{**node.attrs, "axis": 1, "keepdims": 0})
+        made = walk.emit.reshape(found, (1,) if keepdims else ())
     return [walk.spaces.plain(Rows(made, 0, x.space, Index((x.space,)))).tensor]
 
 

@@ -151,6 +151,14 @@ def _combine(function: Callable[[Any, Any], Any], op: str, a: Any, b: Any) -> An
     return Size(padded, real)
 
 
+def _clip(node: gs.Node, inputs: Sequence[Sizes]) -> Sizes | None:
+    bounds = [position for position in (1, 2) if optional_input(node, position) is not None]
+    made: Sizes | None = inputs[0]
+    for position, bound in zip(bounds, inputs[1:], strict=True):
+        made = None if made is None else _BOUNDS[position](node, [made, bound])
+    return made
+
+
 def _is(value: Any, number: int) -> bool:
     return not isinstance(value, Size) and value == number
 
@@ -286,6 +294,7 @@ def _same(_node: gs.Node, inputs: Sequence[Sizes]) -> Sizes | None:
     return inputs[0]
 
 
+_BOUNDS = {1: _binary(max, "Max"), 2: _binary(min, "Min")}
 _RULES: dict[str, Callable[[gs.Node, Sequence[Sizes]], Sizes | None]] = {
     "Add": _binary(operator.add, "Add"),
     "Sub": _binary(operator.sub, "Sub"),
@@ -296,6 +305,7 @@ _RULES: dict[str, Callable[[gs.Node, Sequence[Sizes]], Sizes | None]] = {
     **{op: _compare(op) for op in ("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual")},
     "Not": _not,
     "Where": _where,
+    "Clip": _clip,
     "ReduceMin": _reduced("Min"),
     "ReduceMax": _reduced("Max"),
     "ReduceSum": _reduced("Add"),

@@ -58,8 +58,11 @@ class Spaces:
         """How many rows are real: int64 []."""
         if space.valid is None:
             return self.emit.constant(np.array(space.size))
-        flags = self.emit.cast(space.valid, np.int64)
-        return self.once(("count",), (space,), lambda: self.emit.reduce("ReduceSum", flags, [0], keepdims=False))
+
+        def make() -> gs.Tensor:
+            return self.emit.reduce("ReduceSum", self.emit.cast(space.valid, np.int64), [0], keepdims=False)
+
+        return self.once(("count",), (space,), make)
 
     def first_are_valid(self, size: int, count: gs.Tensor) -> gs.Tensor:
         """Bool [size], of which the first `count` are true."""
