@@ -10,7 +10,6 @@ scores, -32752 does not). Where random inputs meet such a row, the comparison ta
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -18,6 +17,7 @@ import onnx_graphsurgeon as gs
 
 from components.surgery.graphs import numpy_dtype
 from components.surgery.surgery import Change, Options, Surgery, label
+from components.surgery.ways import Way, way
 
 _LARGEST = 65504.0
 _HALF_RANGE = _LARGEST / 2
@@ -27,15 +27,6 @@ _PASSES = _ARITHMETIC | {
     *("Gather", "Tile", "Trilu", "Cast", "Flatten", "ConstantOfShape", "ScatterND"),
 }
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
-_DEPTH = 40
-
-
-@dataclass
-class _Way:
-    """Everything between a node and the Softmax nodes that all its ways end in."""
-
-    nodes: dict[int, gs.Node] = field(default_factory=dict)
-    ends: dict[int, gs.Node] = field(default_factory=dict)
 
 
 def matches(graph: gs.Graph) -> bool:
@@ -47,10 +38,10 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
     """Cuts the constants to the range."""
     changes = []
     made: dict[tuple[int, float], gs.Constant] = {}
-    for node, place, way in list(_found(graph)):
+    for node, place, route in list(_found(graph)):
         if label(node) in options.skip:
             continue
-        limit = _HALF_RANGE if any(other.op in _ARITHMETIC for other in way.nodes.values()) else _LARGEST
+        limit = _HALF_RANGE if any(other.op in _ARITHMETIC for other in route.nodes.values()) else _LARGEST
         given = node.attrs["value"] if place is None else node.inputs[place]
         key = (id(given), limit)
         if key not in made:
@@ -64,11 +55,11 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
             node.inputs[place] = made[key]
         why = f"{worst:g} is beyond FP16's range"
         what = f"{np.copysign(limit, worst):g}, which leaves no weight after the Softmax either"
-        changes.append(Change(label(node), why, what, inputs=_entering(way), outputs=_leaving(way)))
+        changes.append(Change(label(node), why, what, inputs=route.inputs, outputs=route.outputs))
     return changes
 
 
-def _found(graph: gs.Graph) -> Iterator[tuple[gs.Node, int | None, _Way]]:
+def _found(graph: gs.Graph) -> Iterator[tuple[gs.Node, int | None, Way]]:
     """Node, input (None: its attribute) and way of each constant that is too large."""
     kept = {id(tensor) for tensor in graph.outputs}
     for node in graph.nodes:
@@ -80,10 +71,10 @@ def _found(graph: gs.Graph) -> Iterator[tuple[gs.Node, int | None, _Way]]:
         if node.op == "ConstantOfShape":
             places = [None] if isinstance(node.attrs.get("value"), gs.Constant) else []
         places = [place for place in places if _is_float(node, place)]
-        way = _way(node, kept) if places else None
+        route = way(node, kept, _passes, _ends) if places else None
         for place in places:
-            if way is not None and _beyond(node, place):
-                yield node, place, way
+            if route is not None and _beyond(node, place):
+                yield node, place, route
 
 
 def _is_float(node: gs.Node, place: int | None) -> bool:
@@ -98,43 +89,12 @@ def _beyond(node: gs.Node, place: int | None) -> bool:
         return bool((np.abs(values) > _LARGEST).any()) and not np.isnan(values).any()
 
 
-def _way(start: gs.Node, kept: set[int]) -> _Way | None:
-    """The way from a node on, or None where one branch of it does not end in a Softmax."""
-    way = _Way({id(start): start})
-    waiting = [start]
-    while waiting:
-        node = waiting.pop()
-        result = node.outputs[0]
-        if id(result) in kept or not result.outputs or len(way.nodes) > _DEPTH * 16:
-            return None
-        for reader in result.outputs:
-            if reader.op == "Softmax":
-                way.ends[id(reader)] = reader
-            elif not _passes(reader):
-                return None
-            elif id(reader) not in way.nodes:
-                way.nodes[id(reader)] = reader
-                waiting.append(reader)
-    return way
-
-
 def _passes(node: gs.Node) -> bool:
-    return node.op in _PASSES and (node.op != "Cast" or node.attrs.get("to") in _FLOATS) and len(node.outputs) == 1
+    return node.op in _PASSES and (node.op != "Cast" or node.attrs.get("to") in _FLOATS)
 
 
-def _entering(way: _Way) -> tuple[str, ...]:
-    made = {id(tensor) for node in way.nodes.values() for tensor in node.outputs}
-    names = {
-        tensor.name: None
-        for node in (*way.nodes.values(), *way.ends.values())
-        for tensor in node.inputs
-        if isinstance(tensor, gs.Variable) and not tensor.is_empty() and id(tensor) not in made
-    }
-    return tuple(names)
-
-
-def _leaving(way: _Way) -> tuple[str, ...]:
-    return tuple(node.outputs[0].name for node in way.ends.values())
+def _ends(node: gs.Node, tensor: gs.Tensor) -> bool:  # noqa: ARG001
+    return bool(node.op == "Softmax")
 
 
 SURGERY = Surgery(
