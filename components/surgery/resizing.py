@@ -133,25 +133,36 @@ def matrices(attributes: Attributes, found: Sequence[Span], graph: gs.Graph) -> 
 def outside(attributes: Attributes, span: Span, graph: gs.Graph) -> np.ndarray:
     """Bool [out]: which pixels of a cropped axis are outside of the image, and are the extrapolation value."""
     inverted = {**_probed(attributes, graph), "extrapolation_value": 1.0}
-    made = _run(inverted, np.zeros((1, 1, span.size, 1), np.float32), span, graph)
-    return np.asarray(made[0, 0, :, 0] > 0.5)
+    x = np.zeros((1, 1, span.size, 1), np.float32)
+    return np.asarray(_model(inverted, x.shape, span, graph)({"x": x})["y"][0, 0, :, 0] > 0.5)
 
 
 def _matrix(attributes: Attributes, span: Span, found: Sequence[Span], graph: gs.Graph) -> np.ndarray:
     """Feeds an identity along the span; the channels count its rows."""
     kept = attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch"
-    others = [other for other in found if other.axis != span.axis] if kept else []
-    if len(others) > 1:
-        raise ResizeError("an aspect ratio is kept over more than two dimensions")
-    beside = others[0].size if others else 1
-    step = max(1, _CHUNK // (span.size * beside))
+    other = _decides(span, found) if kept else None
+    step = max(1, _CHUNK // (span.size * (other[0] if other else 1)))
     probed = {**_probed(attributes, graph), "extrapolation_value": 0.0}
-    parts = []
+    parts, model = [], None
     for first in range(0, span.size, step):
         rows = np.eye(span.size, dtype=np.float32)[first : first + step]
-        x = np.repeat(rows[None, :, :, None], beside, 3)
-        parts.append(_run(probed, x, span, graph, others)[0, :, :, 0])
+        x = np.repeat(rows[None, :, :, None], other[0] if other else 1, 3)
+        if model is None or len(rows) != step:
+            model = _model(probed, x.shape, span, graph, other)
+        parts.append(model({"x": x})["y"][0, :, :, 0])
     return np.ascontiguousarray(np.concatenate(parts).T)
+
+
+def _decides(span: Span, found: Sequence[Span]) -> tuple[int, int] | None:
+    """Size, and size asked for, of an axis that has the scale which the policy chose; None: the span itself has it.
+
+    Only the ratio matters, so the axis is as short as the ratio allows.
+    """
+    for other in (span, *found):
+        if other.asked is not None and np.float32(other.asked) / np.float32(other.size) == span.scale:
+            common = math.gcd(other.asked, other.size)
+            return None if other is span else (other.size // common, other.asked // common)
+    raise ResizeError("no axis has the scale that its policy chooses")
 
 
 def _probed(attributes: Attributes, graph: gs.Graph) -> dict[str, Any]:
@@ -159,30 +170,30 @@ def _probed(attributes: Attributes, graph: gs.Graph) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if name not in left}
 
 
-def _run(attributes: Attributes, x: np.ndarray, span: Span, graph: gs.Graph, others: Sequence[Span] = ()) -> np.ndarray:
-    """Resizes [1, K, size, other size] along the third axis, and along the fourth if there is another span."""
+def _model(
+    attributes: Attributes, shape: Sequence[int], span: Span, graph: gs.Graph, other: tuple[int, int] | None = None
+) -> Model:
+    """A Resize of [1, K, size, other size] along the third axis, and along the fourth if it decides the scale."""
     start, end = span.crop or (0.0, 1.0)
     constants = {"roi": np.array([0, 0, start, 0, 1, 1, end, 1], np.float32)}
     if span.asked is None:
         constants["scales"] = np.array([1, 1, span.scale, 1], np.float32)
     else:
-        # The policy takes in the axes that are named, so these are the spans.
-        constants["sizes"] = np.array([1, x.shape[1], span.asked, others[0].asked if others else 1], np.int64)
+        constants["sizes"] = np.array([1, shape[1], span.asked, other[1] if other else 1], np.int64)
         if "keep_aspect_ratio_policy" in attributes:
-            axes = [2, 3] if others else [2]
+            # The policy takes in the axes that are named.
+            axes = [2, 3] if other else [2]
             attributes = {**attributes, "axes": axes}
             constants["sizes"] = constants["sizes"][axes]
     names = [name if name in constants else "" for name in ("roi", "scales", "sizes")]
     node = onnx.helper.make_node("Resize", ["x", *names], ["y"], **attributes)
-    given = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, x.shape)
+    given = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)
     model = model_of([node], [given], ["y"], graph)
     model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in constants.items())
-    return Model(model)({"x": x})["y"]
+    return Model(model)
 
 
-def plain(
-    node: gs.Node, found: Sequence[Span], wanted: Sequence[np.ndarray], graph: gs.Graph
-) -> dict[str, Any] | None:
+def plain(node: gs.Node, found: Sequence[Span], wanted: Sequence[np.ndarray], graph: gs.Graph) -> dict[str, Any] | None:
     """Attributes of a Resize to the sizes of the spans that every parser takes and that has these matrices, or None."""
     mode = node.attrs.get("mode", "nearest")
     coordinates = node.attrs.get("coordinate_transformation_mode", "half_pixel")
