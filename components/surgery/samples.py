@@ -32,11 +32,11 @@ def _read(path: Path, inputs: Sequence[TensorInfo]) -> dict[str, np.ndarray]:
             arrays = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, AttributeError, EOFError) as error:
         words = getattr(error, "strerror", None) or "it is no .npz file of plain arrays"
-        raise UserError(f"--input: {path}: {words}; make one with numpy.savez(file, NAME=array)") from None
+        raise UserError(f"--input: {path.name}: {words}; make one with numpy.savez(file, NAME=array)") from None
     names = [tensor.name for tensor in inputs]
     if missing := [name for name in names if name not in arrays]:
         given = ", ".join(arrays) or "nothing"
-        raise UserError(f"--input: {path}: given {given}, needed: {', '.join(names)} ({', '.join(missing)} missing)")
+        raise UserError(f"--input: {path.name}: given {given}, needed: {', '.join(names)} ({', '.join(missing)} missing)")
     for tensor in inputs:
         _check(path, tensor, arrays[tensor.name])
     return {name: arrays[name] for name in names}
@@ -50,4 +50,4 @@ def _check(path: Path, tensor: TensorInfo, array: np.ndarray) -> None:
     if array.dtype != dtype or not fits:
         wanted = f"{dtype} {[size if size >= 0 else '?' for size in tensor.shape]}"
         given = f"{array.dtype} {list(array.shape)}"
-        raise UserError(f"--input: {path}: {tensor.name} is {given}, accepted: {wanted}".replace("'", ""))
+        raise UserError(f"--input: {path.name}: {tensor.name} is {given}, accepted: {wanted}".replace("'", ""))

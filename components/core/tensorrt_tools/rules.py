@@ -196,7 +196,7 @@ RULES: tuple[Rule, ...] = (
         15,
         "NonZero NON_ZERO",
         "NonZero, of which the number of results depends on the data",
-        "surgery row 15 replaces it when its mask's shape is fixed; see the surgery report for why it stayed",
+        "surgery row 15 replaces it when its mask's shape is fixed",
         attributes={"writes": False},
     ),
     _rule(

@@ -74,6 +74,9 @@ def test_each_runtime_gets_the_form_it_needs(tmp_path):
         assert rows[f"surgery-{runtime}"].details["parity"] == {"agrees": True}
     for runtime in ("onnxruntime", "openvino"):
         assert load_onnx(tmp_path / "out" / runtime / "model.onnx") == model
+        verdicts = rows[f"surgery-{runtime}"].details["surgery"]["verdict"]
+        assert verdicts["before"] == verdicts["after"]  # untouched, so asked once
+        assert verdicts["after"]["parses"]
     assert rows["surgery-torch"].status is Status.SKIPPED
     assert {tuple(variant.techniques) for variant in manifest.variants} == {("surgery",)}
     report = json.loads((tmp_path / "out" / "surgery_report.json").read_text())
@@ -192,6 +195,17 @@ def test_a_faster_rcnn_detects_the_same(detector):
         parity = compare(expected, run_onnx(folder / "surgered" / runtime / "model.onnx", images))
         assert parity.agrees
         assert parity.detections > 10
+
+
+@needs_rtx
+def test_the_parser_is_asked_before_and_after(detector):
+    _, manifest = detector
+    variants = {variant.id: variant for variant in manifest.variants}
+    verdicts = variants["surgery-tensorrt-rtx"].details["surgery"]["verdict"]
+    assert (verdicts["before"]["parses"], verdicts["after"]["parses"]) == (False, True)
+    assert verdicts["after"]["builds"] is None  # the step `engine` builds next
+    assert verdicts["before"]["findings"] >= 1
+    assert ": " in verdicts["before"]["first"][0]
 
 
 @needs_rtx
