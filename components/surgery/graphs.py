@@ -11,6 +11,8 @@ from components.surgery.reading import read_graph
 from components.surgery.weights import SMALL, Weights, copy_but
 from components.surgery.writing import write_graph
 
+_ENDLESS = 2**26
+
 
 def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of the model whose `value_info`, that of bodies too, is inferred afresh from the inputs' shapes.
@@ -20,7 +22,7 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     slim = _without_weights(model)
     try:
-        inferred = onnx.shape_inference.infer_shapes(slim, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(slim, data_prop=not _is_endless(slim))
     except Exception:
         inferred = slim
     given = {value.name for value in model.graph.input}
@@ -34,6 +36,12 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     result.graph.output.MergeFrom(graph.output)
     result.graph.value_info.extend(known)
     return result
+
+
+def _is_endless(model: onnx.ModelProto) -> bool:
+    """Whether an input has a size that no one means: onnx would follow the values of vectors of it, one by one."""
+    shapes = ([size.dim_value for size in value.type.tensor_type.shape.dim] for value in model.graph.input)
+    return any(math.prod(max(size, 1) for size in shape) > _ENDLESS for shape in shapes)
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -13,10 +13,12 @@ import onnx_graphsurgeon as gs
 
 from components.surgery.emit import Emitter
 from components.surgery.graphs import numpy_dtype, scalar
-from components.surgery.surgery import Change, Options, Surgery, label
+from components.surgery.surgery import Change, Options, Surgery, label, refusal
 
 MAX_K = 3840
 """Largest K that TensorRT builds."""
+MAX_STEPS = 256
+"""TopKs that one is taken apart into, at most: nearly a million elements, which no engine sorts in a useful time."""
 _WHY = f"TensorRT builds no TopK with K above {MAX_K}"
 
 
@@ -27,7 +29,17 @@ def matches(graph: gs.Graph) -> bool:
 
 def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
     """Replaces each by several."""
-    return [_replace(graph, node) for node in list(graph.nodes) if _is_long(node) and label(node) not in options.skip]
+    found = [node for node in list(graph.nodes) if _is_long(node) and label(node) not in options.skip]
+    return [_replace(graph, node) if _count(node) <= MAX_STEPS * MAX_K else _refuse(node) for node in found]
+
+
+def _count(node: gs.Node) -> int:
+    return int(scalar(node.inputs[1]) or 0)
+
+
+def _refuse(node: gs.Node) -> Change:
+    why = f"{_WHY}, and K = {_count(node)} would take more than {MAX_STEPS} of them"
+    return refusal(node, why, f"choose K of at most {MAX_STEPS * MAX_K} when exporting")
 
 
 def _is_long(node: gs.Node) -> bool:
@@ -38,7 +50,7 @@ def _is_long(node: gs.Node) -> bool:
 
 
 def _replace(graph: gs.Graph, node: gs.Node) -> Change:
-    called, x, count = label(node), node.inputs[0], int(scalar(node.inputs[1]) or 0)
+    called, x, count = label(node), node.inputs[0], _count(node)
     axis, largest = int(node.attrs.get("axis", -1)), bool(node.attrs.get("largest", 1))
     dtype = numpy_dtype(x)
     emit = Emitter(graph, f"{node.name or node.outputs[0].name}/chunks")
