@@ -1,3 +1,14 @@
 """Fixtures that several folders share; each lives in a file of its own below `fixtures/`."""
 
-pytest_plugins = ["fixtures.kfp_server", "fixtures.seaweedfs"]
+import pytest
+
+pytest_plugins = ["fixtures.seaweedfs"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves `nightly` tests out unless ``-m`` names them; in `addopts`, another ``-m`` would bring them in."""
+    if "nightly" in config.getoption("-m", default=""):
+        return
+    nightly = [item for item in items if item.get_closest_marker("nightly")]
+    config.hook.pytest_deselected(items=nightly)
+    items[:] = [item for item in items if item not in nightly]
