@@ -188,7 +188,7 @@ class _Theatre:
             graph = self._read()
             self._graph = None
             try:
-                found, after = self._operated(surgery, graph, options)
+                found, after, fresh = self._operated(surgery, graph, options)
                 done = [each for each in found if each.change.outcome is Outcome.DONE]
                 changes = [*impossible, *(each.change for each in found)]
                 if not done:
@@ -211,7 +211,7 @@ class _Theatre:
                 each for position, each in enumerate(done) if proof.errors.get(position, 0.0) > each.change.tolerance
             ]
             if not wrong:
-                self.model = after
+                self.model, self._graph = after, fresh
                 self.prover.accept(after)
                 self.weights.keep(after)
                 self._record(surgery, changes, errors, proof.unproven)
@@ -232,8 +232,10 @@ class _Theatre:
             options = replace(options, skip=skip)
             self.options = replace(self.options, skip=skip)
 
-    def _operated(self, surgery: Surgery, graph: gs.Graph, options: Options) -> tuple[list[_Found], onnx.ModelProto]:
-        """What a surgery found, and the model after it.
+    def _operated(
+        self, surgery: Surgery, graph: gs.Graph, options: Options
+    ) -> tuple[list[_Found], onnx.ModelProto, gs.Graph | None]:
+        """What a surgery found, the model after it, and that model as a graph if it was needed.
 
         Folding goes on to its end, before the surgeries after it see what is left: the data-dependent operators need
         all shapes, and RoiAlign would be replaced in its general form before its number of boxes has become fixed.
@@ -246,10 +248,10 @@ class _Theatre:
                 break
             model = to_model(graph, self.model, self.weights)
             if surgery.row != _FOLDING:
-                break
+                return found, model, None
             graph = with_shapes(model, self.weights)
             more = _everywhere(surgery, graph, options)
-        return found, model
+        return found, model, None if more else graph
 
     def _record(self, surgery: Surgery, changes: Sequence[Change], errors: dict[str, float], note: str) -> None:
         for change in changes:

@@ -4,6 +4,7 @@ graphsurgeon's own importer copies the names of the whole graph for every body (
 it does not know and forgets which initializers are graph inputs. Its tensors and graphs are used as they are.
 """
 
+import gc
 from typing import Any
 
 import onnx
@@ -57,8 +58,14 @@ def read_graph(model: onnx.ModelProto, weights: Weights | None = None) -> Graph:
     """
     opset, domains = OnnxImporter.get_opset(model), list(model.opset_import)
     functions = [OnnxImporter.import_function(function, opset, domains) for function in model.functions]
-    reader = _Reader(opset, domains, weights)
-    graph = reader.graph(model.graph, [])
+    # Nothing made here is garbage before the end; looking for some takes as long as the rest.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        graph = _Reader(opset, domains, weights).graph(model.graph, [])
+    finally:
+        if collecting:
+            gc.enable()
     graph.functions, graph.ir_version = functions, model.ir_version
     graph.producer_name, graph.producer_version = model.producer_name, model.producer_version
     return graph
