@@ -3,6 +3,9 @@
 A size is a shape, which TensorRT computes beforehand from shapes and integer inputs; scales it takes only if they name
 every axis. The sizes are computed as ONNX does, rounded down. Scales that come from a float input or from activations
 cannot be: an engine's shapes do not depend on floats.
+
+Where scale x size is a whole number the result is the same. Where it is not, coordinates go by the rounded size, as
+they do in TensorRT for scales at run time too.
 """
 
 from collections.abc import Sequence
@@ -49,7 +52,7 @@ def _replace(graph: gs.Graph, node: gs.Node) -> Change:
     return Change(
         label(node),
         "its scales are computed at run time, which TensorRT does not take in every form",
-        "sizes are computed from them and the input's shape, rounded down",
+        "sizes are computed from them and the input's shape, rounded down; the same where they are whole numbers",
         inputs=(x.name, scales.name),
         outputs=(node.outputs[0].name,),
     )
