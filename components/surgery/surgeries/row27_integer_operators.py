@@ -15,6 +15,7 @@ ConvInteger). TensorRT has none of them.
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from components.surgery.emit import Emitter
@@ -57,7 +58,12 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
 
 def _integer(node: gs.Node) -> bool:
     known = node.op in FORMS or node.op in SUMS or node.op == "DynamicQuantizeLinear" or node.op in _UNKNOWN
-    return known or (node.op in _SAME_NAME and node.domain == "com.microsoft")
+    return known or (node.op in _SAME_NAME and node.domain == "com.microsoft" and not _is_wide(node))
+
+
+def _is_wide(node: gs.Node) -> bool:
+    """Whether it quantizes to 16 bits, which is the business of row 28."""
+    return any(numpy_dtype(tensor) in (np.dtype(np.int16), np.dtype(np.uint16)) for tensor in node.inputs)
 
 
 def _rewrite(graph: gs.Graph, node: gs.Node) -> Change | None:

@@ -36,5 +36,11 @@ def convolution(per_channel):
 CASES = [
     Case("one scale", lambda: convolution(per_channel=False), before="reject"),
     Case("a scale a channel", lambda: convolution(per_channel=True), before="reject"),
-    Case("symmetric INT8 of ONNX Runtime", lambda: static(extra_options=SYMMETRIC), before="reject", feeds=images),
+    Case(
+        "symmetric INT8 of ONNX Runtime",
+        lambda: static(extra_options=SYMMETRIC),
+        before="reject",
+        feeds=images,
+        tolerance=0.03,  # row 28 takes pairs out that round
+    ),
 ]
