@@ -60,8 +60,9 @@ def most_detections(model: nn.Module) -> int | None:
 
 
 def _filled(values: Tensor, count: int, fill: int) -> Tensor:
-    shape = (count, *map(int, values.shape[1:]))
-    return torch.cat([values, torch.full(shape, fill, dtype=values.dtype)])[:count].reshape(shape)
+    # Written into a table and not joined with padding: the table's size is fixed, which surgery can follow.
+    table = torch.full((count, *map(int, values.shape[1:])), fill, dtype=values.dtype)
+    return table.index_put((torch.arange(values.shape[0]),), values)
 
 
 def export_onnx(
