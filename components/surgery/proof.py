@@ -52,6 +52,9 @@ class Prover:
         self._outputs: dict[bytes, Values] = {}
         """Of `_model`, by its inputs."""
         self._new_outputs: dict[bytes, Values] = {}
+        self._first: onnx.ModelProto | None = None
+        self._first_outputs: dict[bytes, Values] = {}
+        """Of the model before everything, which the last one is compared with."""
 
     def prove(self, before: onnx.ModelProto, after: onnx.ModelProto, changes: Sequence[Change]) -> Proof:
         """Compares two models, piece by piece where the changes name pieces.
@@ -78,6 +81,8 @@ class Prover:
 
     def accept(self, after: onnx.ModelProto) -> None:
         """The model after the last proof is the one before the next."""
+        if self._first is None:
+            self._first, self._first_outputs = self._model, self._outputs
         self._model, self._outputs = after, self._new_outputs
 
     def whole_difference(self, before: onnx.ModelProto, after: onnx.ModelProto, seed: int = 0) -> dict[str, float]:
@@ -127,7 +132,7 @@ class Prover:
             last: Exception = EvaluationError("it has no inputs")
             for inputs in _feeds(given, seed):
                 key = _key(inputs)
-                outputs = self._outputs.get(key) if before is self._model else None
+                outputs = self._remembered(before).get(key)
                 try:
                     if outputs is None:
                         model = model or Model(before, weights=self.weights)
@@ -142,6 +147,11 @@ class Prover:
             else:
                 raise _DoesNotRunError(str(last)) from last
         return runs
+
+    def _remembered(self, model: onnx.ModelProto) -> dict[bytes, Values]:
+        if model is self._model:
+            return self._outputs
+        return self._first_outputs if model is self._first else {}
 
     def _run_new(self, after: onnx.ModelProto, feeds: Sequence[Values]) -> list[Values]:
         if after is self._model and all(_key(inputs) in self._outputs for inputs in feeds):

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from components.core import onnx_files
 from components.core.errors import UserError
-from components.core.onnx_files import load_onnx, save_onnx
+from components.core.onnx_files import external_bytes, load_graph, load_onnx, save_onnx, save_streamed
 
 
 def model(op="Add", domain=""):
@@ -50,6 +50,44 @@ def test_external_data_is_loaded_and_is_inside_afterwards(tmp_path):
     (tmp_path / "weights.bin").unlink()
     np.testing.assert_array_equal(numpy_helper.to_array(loaded.graph.initializer[0]), np.arange(64))
     assert loaded.graph.initializer[0].data_location == TensorProto.DEFAULT
+
+
+def test_external_data_can_stay_where_it_is(tmp_path):
+    path = external(tmp_path)
+    (tmp_path / "weights.bin").write_bytes(bytes(256))
+    loaded = load_graph(path)
+    assert external_bytes(loaded) == 256
+    assert loaded.graph.initializer[0].data_location == TensorProto.EXTERNAL
+    assert not loaded.graph.initializer[0].raw_data
+    path.write_bytes(model().SerializeToString())
+    assert load_graph(path) == model()
+    assert external_bytes(load_graph(path)) == 0
+
+
+def test_external_data_behind_a_link_is_refused_without_loading_it(tmp_path):
+    path = external(tmp_path, "linked.bin")
+    (tmp_path / "linked.bin").symlink_to(tmp_path / "weights.bin")
+    for load in (load_graph, load_onnx):
+        with pytest.raises(UserError, match="cannot be read"):
+            load(path)
+
+
+def test_streamed_data_is_aligned_and_shared_where_the_values_are(tmp_path):
+    loaded = load_graph(external(tmp_path))
+    for name in ("v", "u"):
+        loaded.graph.initializer.add().CopyFrom(loaded.graph.initializer[0])
+        loaded.graph.initializer[-1].name = name
+    arrays = {name: np.arange(64, dtype=np.float32) for name in ("w", "v")}
+    written = save_streamed(loaded, tmp_path / "out.onnx", lambda tensor: arrays[tensor.name.replace("u", "v")])
+    offsets = {
+        tensor.name: entry.value
+        for tensor in load_graph(written[0]).graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "offset"
+    }
+    assert offsets == {"w": "0", "v": "4096", "u": "4096"}
+    for tensor in load_onnx(written[0]).graph.initializer:
+        np.testing.assert_array_equal(numpy_helper.to_array(tensor), np.arange(64))
 
 
 def test_a_model_above_the_limit_of_protobuf_keeps_its_weights_beside_it(tmp_path, monkeypatch):

@@ -157,6 +157,18 @@ def test_weights_in_memory_stay_equal_and_new_ones_are_written():
     assert worst(before, after, [{"x": rng.standard_normal((1, SIDE)).astype(np.float32)}]) < 1e-6
 
 
+@pytest.mark.usefixtures("_everything_streamed")
+def test_the_opset_is_raised_without_the_weights(tmp_path):
+    given = stack(tmp_path / "model.onnx", 2, SIDE, damage=lambda model: setattr(model.opset_import[0], "version", 12))
+    skeleton, weights = read_model(given)
+    after, report = operate_apart(skeleton, weights, Runtime.TENSORRT_RTX)
+    assert {record.row for record in report.done} == {0, 41}
+    assert all(is_reference(tensor) for tensor in after.graph.initializer if len(tensor.dims) > 1)
+    write_model(after, weights, tmp_path / "out.onnx")
+    x = np.random.default_rng(0).standard_normal((1, SIDE)).astype(np.float32)
+    np.testing.assert_allclose(run_file(given, x), run_file(tmp_path / "out.onnx", x), rtol=1e-6)
+
+
 def test_setting_weights_aside_and_back_changes_nothing():
     rng = np.random.default_rng(0)
     kinds = (np.float32, np.float16, np.float64, np.int8, np.int64, np.bool_, np.uint16)
