@@ -160,6 +160,7 @@ def _end(results: Results) -> None:
         StepError: something is left.
     """
     from components.core.errors import StepError
+    from components.surgery.diagnosis.verdict import WHOLE_MODEL
 
     lines = []
     for target, (report, reason) in results.items():
@@ -169,7 +170,7 @@ def _end(results: Results) -> None:
         elif last is not None and not last.accepted:
             first = report.refused[0]
             more = f" (and {len(report.refused) - 1} more)" if len(report.refused) > 1 else ""
-            where = "" if first.finding.node == "whole model" else f" at {first.finding.node}"
+            where = "" if first.finding.node == WHOLE_MODEL else f" at {first.finding.node}"
             lines.append(f"{target}: {last.brief()}{where}: {first.why or first.finding.rule}{more}; {first.way_out}")
     if lines:
         raise StepError(" | ".join(lines))

@@ -159,6 +159,14 @@ RULES: tuple[Rule, ...] = (
         r"STRING",
     ),
     _rule(
+        28,
+        "initializer",
+        "quantization to 16 bits, which TensorRT does not have",
+        "surgery row 28 removes it: the model computes in floats there; quantize to 8 bits with `hasten int8`",
+        r"type",
+        {"quantizer": True},
+    ),
+    _rule(
         10,
         "input initializer",
         "an input or weights of a type that TensorRT does not have",
@@ -259,7 +267,7 @@ RULES: tuple[Rule, ...] = (
         44,
         "ScatterND ScatterElements",
         "Scatter with reduction=mul",
-        "say it without a scatter in the model: no surgery multiplies in place",
+        "surgery row 44 replaces it by a masked product when the indices' shape is fixed",
         r"reduction",
         {"reduction": "mul"},
     ),
@@ -332,7 +340,7 @@ RULES: tuple[Rule, ...] = (
         37,
         "Dropout BatchNormalization",
         "a node in training mode",
-        "surgery row 37 makes it the inference form; else export the model after `model.eval()`",
+        "surgery row 37 says it without the mode; better export the model after `model.eval()`",
         r"training|outputs|is_training",
     ),
     _rule(
@@ -372,7 +380,12 @@ RULES: tuple[Rule, ...] = (
         "DeformConv, which needs a plugin",
         "surgery row 39 replaces it by GridSample and Conv when its shapes are fixed",
     ),
-    _rule(45, "MaxRoiPool", "MaxRoiPool", "use RoiAlign in the model (row 14), which has a plain form"),
+    _rule(
+        45,
+        "MaxRoiPool",
+        "MaxRoiPool",
+        "surgery row 45 replaces it by tables of maxima when the feature map's shape is fixed",
+    ),
     _rule(
         46,
         "LSTM",

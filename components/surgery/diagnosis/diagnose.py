@@ -12,7 +12,7 @@ from components.core.contracts.job import Runtime
 from components.core.tensorrt_tools.modules import MODULES
 from components.core.tensorrt_tools.rules import rule_for
 from components.core.tensorrt_tools.words import shortened_words
-from components.surgery.diagnosis.verdict import Finding, Seen, Stage, Verdict
+from components.surgery.diagnosis.verdict import WHOLE_MODEL, Finding, Seen, Stage, Verdict
 
 WORKER = "components.surgery.diagnosis.worker"
 TIME_LIMIT = 600.0
@@ -74,6 +74,10 @@ def diagnose(
     findings = [finding_of(failure, target) for failure in answer.get("failures", [])]
     if died is not None:
         findings.append(died)
+    elif False in (answer["parses"], answer["builds"]) and not any(finding.refused for finding in findings):
+        stage = Stage.PARSE if answer["parses"] is False else Stage.BUILD
+        words = "the runtime refuses the model and gives no reason"
+        findings.append(Finding(node=WHOLE_MODEL, rule=words, way_out=_CRASH, stage=stage))
     stage = next((finding.stage for finding in findings if finding.refused), Stage.OK)
     if any(finding.stage is Stage.PARSE for finding in findings if finding.refused):
         stage = Stage.PARSE
@@ -118,7 +122,7 @@ def _death(error: DiedError, trace: Path) -> Finding:
     """The end of the process as a finding; at which node, where the parser had told."""
     parsed = bool(error.partial.get("parses"))
     stage = Stage.BUILD if parsed else Stage.PARSE
-    node, operator = "whole model", ""
+    node, operator = WHOLE_MODEL, ""
     if not parsed and trace.is_file() and (at := trace.read_text(errors="replace")):
         node, _, operator = at.rpartition(" [")
         node, operator = node or at, operator.rstrip("]")

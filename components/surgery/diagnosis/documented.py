@@ -22,8 +22,8 @@ from components.surgery.diagnosis.documented_operators import (
     words,
 )
 from components.surgery.diagnosis.nodes import attributes, bodies, constants, label, places, type_name, types
-from components.surgery.diagnosis.search import WHOLE_MODEL, Failure
-from components.surgery.diagnosis.verdict import Seen
+from components.surgery.diagnosis.search import Failure
+from components.surgery.diagnosis.verdict import WHOLE_MODEL, Seen
 from components.surgery.graphs import infer_shapes
 
 _MAX_K = 3840

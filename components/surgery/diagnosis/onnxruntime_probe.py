@@ -7,7 +7,8 @@ from typing import Any
 
 import onnx
 
-from components.surgery.diagnosis.search import Complaint, failures
+from components.surgery.diagnosis.search import Complaint, Failure, failures
+from components.surgery.diagnosis.verdict import WHOLE_MODEL
 
 _NAMED = (
     re.compile(r"implementation for (?P<op>\w+)\(-?\d+\) node with name '(?P<name>[^']*)'"),
@@ -35,7 +36,7 @@ def examine(path: Path, tell: Callable[[Answer], None]) -> Answer:
     try:
         model = onnx.load(path, load_external_data=True)
     except Exception as error:
-        answer["failures"] = [{"node": "whole model", "operator": "", "words": f"{type(error).__name__}: {error}"}]
+        answer["failures"] = [Failure(WHOLE_MODEL, "", f"{refused.words}; {type(error).__name__}").to_json()]
         return answer
 
     def ask(part: onnx.ModelProto) -> list[Complaint]:

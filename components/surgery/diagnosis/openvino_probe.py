@@ -8,8 +8,8 @@ from typing import Any
 import onnx
 
 from components.surgery.diagnosis.nodes import Place, attributes, label, places
-from components.surgery.diagnosis.search import WHOLE_MODEL, Failure
-from components.surgery.diagnosis.verdict import Stage
+from components.surgery.diagnosis.search import Failure
+from components.surgery.diagnosis.verdict import WHOLE_MODEL, Stage
 
 _UNREAD = re.compile(r"No conversion rule found for operations: (.*)")
 _FAILED = re.compile(r"ONNX node '<Node\((?P<op>\w+)\): (?P<name>[^>]*)>'")

@@ -23,10 +23,9 @@ from components.surgery.diagnosis.nodes import (
     type_name,
     types,
 )
-from components.surgery.diagnosis.verdict import Seen, Stage
+from components.surgery.diagnosis.verdict import WHOLE_MODEL, Seen, Stage
 from components.surgery.graphs import infer_shapes
 
-WHOLE_MODEL = "whole model"
 _ROUNDS = 64
 _RESHAPING = {
     "Transpose",
@@ -122,12 +121,15 @@ class _Search:
 
     def _new(self, complaint: Complaint, place: Place | None, seen: Seen) -> Iterator[Failure]:
         """The failure, unless it was reported."""
-        words, given = complaint.words, {}
+        words = complaint.words
+        given: dict[str, object] = {}
         if place is not None:
             name, operator, given = label(place.node), place.node.op_type, self._attributes(place.node)
         elif complaint.tensor:
             operator = "input" if complaint.tensor in self._inputs else "initializer"
             name, words = f"{operator} {complaint.tensor}", f"its type is {self._type(complaint.tensor)}. {words}"
+            read_by = {node.op_type for node in self._readers.get(complaint.tensor, ())}
+            given = {"quantizer": bool(read_by) and read_by <= {"QuantizeLinear", "DequantizeLinear"}}
         else:
             name, operator = complaint.name or WHOLE_MODEL, complaint.operator
         if (name, words) not in self._said:

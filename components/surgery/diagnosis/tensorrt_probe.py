@@ -12,8 +12,8 @@ import onnx
 from components.core.tensorrt_tools.session import Parsed, Session, add_profile, failed_layer, open_inputs
 from components.core.tensorrt_tools.words import plain
 from components.surgery.diagnosis.nodes import Place, attributes, constants, inside, label, places
-from components.surgery.diagnosis.search import WHOLE_MODEL, Complaint, Failure, failures
-from components.surgery.diagnosis.verdict import Seen, Stage
+from components.surgery.diagnosis.search import Complaint, Failure, failures
+from components.surgery.diagnosis.verdict import WHOLE_MODEL, Seen, Stage
 
 _SIDES = (64, 224, 16)
 """Sizes tried for dimensions that are left open, when the user gives none."""
@@ -55,7 +55,10 @@ def examine(
     if parsed.ok:
         trace.unlink(missing_ok=True)
         tell(answer)
-        return answer | _build(session, parsed, path, shapes) if build else answer
+        if build:
+            return answer | _build(session, parsed, path, shapes)
+        known = _known_of_the_builder(onnx.load(path, load_external_data=False), module)
+        return answer | {"failures": [failure.to_json() for failure in known]}
     model = onnx.load(path, load_external_data=False)
 
     def ask(part: onnx.ModelProto) -> list[Complaint]:

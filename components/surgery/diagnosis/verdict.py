@@ -7,6 +7,9 @@ from pydantic import Field
 from components.core.contracts.base import Contract
 from components.core.contracts.job import Runtime
 
+WHOLE_MODEL = "whole model"
+"""The node of a finding that is about none."""
+
 
 class Stage(StrEnum):
     """How far a model came."""

@@ -39,9 +39,12 @@ def test_a_model_that_is_fine_builds(saved):
 
 @needs_rtx
 def test_without_a_build_only_the_parser_is_asked(saved):
-    verdict = diagnose(saved(nms()), RTX, build=False)
+    verdict = diagnose(saved(one("Relu", {"x": IMAGE}, {"y": FLOAT})), RTX, build=False)
     assert (verdict.parses, verdict.builds, verdict.stage) == (True, None, Stage.OK)
     assert verdict.brief() == "parses"
+    verdict = diagnose(saved(nms()), RTX, build=False)
+    assert (verdict.parses, verdict.builds, verdict.stage) == (True, None, Stage.BUILD)
+    assert verdict.findings[0].seen is Seen.KNOWN
     verdict = diagnose(saved(nms()), RTX)
     assert (verdict.parses, verdict.builds, verdict.stage) == (True, False, Stage.BUILD)
     assert verdict.brief() == "parses, does not build (1 finding)"
@@ -112,6 +115,14 @@ def test_a_runtime_that_is_not_here_has_no_say(saved, monkeypatch):
     assert verdict.accepted
     assert (verdict.parses, verdict.builds) == (None, None)
     assert verdict.note == "not asked: the Python module tensorrt_rtx is not installed here"
+
+
+def test_a_refusal_without_a_reason_is_still_one(saved, monkeypatch):
+    answer = {"version": "9.9", "parses": False, "builds": None, "failures": [], "note": ""}
+    monkeypatch.setattr(diagnose_module, "run_apart", lambda *arguments: answer)
+    verdict = diagnose(saved(nms()), Runtime.ONNXRUNTIME)
+    assert not verdict.accepted
+    assert verdict.findings[0].rule == "the runtime refuses the model and gives no reason"
 
 
 WORKER = """
