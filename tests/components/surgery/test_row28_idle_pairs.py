@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from onnx import helper
 from onnxruntime.quantization import QuantType
 from quantized_nets import engine_layers, images, static
-from surgery_graphs import FLOAT, RTX, assert_untouched, make_model, needs_rtx, ops, surgered, worst
+from surgery_graphs import FLOAT, RTX, assert_untouched, make_model, needs_rtx, ops, rtx, surgered, worst
 
 from components.surgery.evaluate import Model
 from components.surgery.operate import operate
@@ -107,6 +107,31 @@ def test_a_repeated_pair_goes_exactly():
     after = surgered(before)
     assert count(after) == 1
     assert worst(before, after, [{"x": np.random.default_rng(0).standard_normal((3, 6)).astype(np.float32)}]) == 0
+
+
+@needs_rtx
+@pytest.mark.parametrize(("domain", "opset"), [("", 21), ("com.microsoft", 17)])
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+def test_sixteen_bits_become_floats(domain, opset, dtype):
+    """As ONNX Runtime's quantizer writes them with QInt16 and QUInt16, before opset 21 in its own domain."""
+    listed = ["s16", "z16"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", *listed], ["q"], domain=domain),
+        helper.make_node("DequantizeLinear", ["q", *listed], ["a"], domain=domain),
+        helper.make_node("DequantizeLinear", ["w", *listed], ["w real"], domain=domain),
+        helper.make_node("MatMul", ["a", "w real"], ["y"]),
+    ]
+    zero = dtype(0 if dtype == np.int16 else 30000)
+    table = np.random.default_rng(0).integers(20000, 32000, (6, 4)).astype(dtype)
+    constants = {"s16": np.float32(0.0002), "z16": zero, "w": table}
+    before = make_model(nodes, {"x": (FLOAT, [3, 6])}, {"y": (FLOAT, [3, 4])}, constants, opset=opset, ir_version=10)
+    before.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    assert rtx(before).stage == "reject"
+    after = surgered(before)
+    assert rtx(after)[::2] == ("ok", 0)
+    assert count(after) == 0
+    x = np.random.default_rng(1).normal(0, 4, (3, 6)).astype(np.float32)
+    assert worst(before, after, [{"x": x}]) < 1e-4
 
 
 @needs_rtx
