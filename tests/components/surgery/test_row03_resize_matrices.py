@@ -52,7 +52,7 @@ def test_any_resize_keeps_its_numbers(case):
     before = resize(sides, sizes, **attributes)
     feed = {"x": np.random.default_rng(0).standard_normal((2, 3, *sides)).astype(np.float32)}
     try:
-        Model(before)(feed)
+        assume(Model(before)(feed)["y"].size)  # a kept aspect ratio can leave nothing
     except EvaluationError:
         assume(False)
     after, report = operate(before, Runtime.TENSORRT_RTX, only=ROWS)
