@@ -246,6 +246,7 @@ RULES: tuple[Rule, ...] = (
         _SEQUENCES,
         "sequences of tensors",
         "surgery row 19 replaces them by Split, Concat and Gather when the number of pieces is known",
+        attributes={"gathers": False},
     ),
     _rule(
         44,
@@ -322,18 +323,19 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(33, "MaxUnpool", "MaxUnpool", "surgery row 33 says it with a scatter when the size is known"),
     _rule(
-        47,
-        "Loop RECURRENCE TRIP_LIMIT LOOP_OUTPUT ITERATOR",
-        "EmbeddingBag, exported as a Loop",
-        "surgery row 47 replaces it by Gather and a reduction",
-        r"embedding",
-    ),
-    _rule(
         34,
         "Loop RECURRENCE TRIP_LIMIT LOOP_OUTPUT ITERATOR",
         "Loop whose state grows from one turn to the next",
         "surgery row 34 unrolls it when the number of turns is constant",
-        r"same shape|state|recurrence|trip|loop|scan",
+        r"same shape|state|recurrence|trip|loop|scan|NodeOrder",
+        {"gathers": False},
+    ),
+    _rule(
+        47,
+        f"Loop RECURRENCE TRIP_LIMIT LOOP_OUTPUT ITERATOR {_SEQUENCES}",
+        "EmbeddingBag, exported as a Loop",
+        "surgery row 47 replaces it by Gather and a reduction",
+        attributes={"gathers": True},
     ),
     _rule(35, "DFT", "DFT", "surgery row 35 replaces it by a constant MatMul when its length is fixed"),
     _rule(

@@ -57,7 +57,9 @@ def attributes(node: onnx.NodeProto) -> dict[str, object]:
             found[attribute.name] = value.decode(errors="replace") if isinstance(value, bytes) else value
     if node.op_type == "Loop":
         inner = {one.op_type for one in inside(node)}
-        found["gathers"] = {"Gather", "Slice"} <= inner and any(op.startswith("Reduce") for op in inner)
+        # Traced, it looks the words up in each turn; dynamo does that before and keeps a sequence of bags.
+        bags = "Slice" in inner and not inner.isdisjoint(("Gather", "SequenceInsert"))
+        found["gathers"] = bags and any(op.startswith("Reduce") for op in inner)
     return found
 
 

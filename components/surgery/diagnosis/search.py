@@ -92,6 +92,7 @@ class _Search:
         self._types, self._constants = types(infer_shapes(model)), constants(model)
         self._inputs = {value.name for value in model.graph.input}
         self._readers = readers_of(model)
+        self._loops = [place.node for place in places(model) if place.node.op_type == "Loop"]
         self._said: set[tuple[str, str]] = set()
 
     def run(self, first: Sequence[Complaint]) -> Iterator[Failure]:
@@ -144,7 +145,17 @@ class _Search:
     def _attributes(self, node: onnx.NodeProto) -> dict[str, object]:
         bytes_in = any(name in self._inputs and self._type(name) == "UINT8" for name in node.input)
         found = attributes(node) | {"uint8_input": bytes_in}
-        return found | ({"writes": self._writes(node)} if node.op_type == "NonZero" else {})
+        if node.op_type == "NonZero":
+            found["writes"] = self._writes(node)
+        if "Sequence" in node.op_type:
+            found["gathers"] = self._of_a_bag(node)
+        return found
+
+    def _of_a_bag(self, node: onnx.NodeProto) -> bool:
+        """Whether a sequence is the state or the result of a Loop that looks like an EmbeddingBag."""
+        around = [reader for name in node.output for reader in self._readers.get(name, ())]
+        around += [loop for loop in self._loops if not set(loop.output).isdisjoint(node.input)]
+        return any(attributes(one).get("gathers") for one in around)
 
     def _writes(self, node: onnx.NodeProto) -> bool:
         """Whether a NonZero only says where to write (`x[mask] = value`) and not what to read (`x[mask]`)."""
