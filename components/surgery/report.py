@@ -51,6 +51,10 @@ class SurgeryReport(Contract):
     )
     before: Verdict | None = Field(default=None, description="what the runtime says of the model as it was")
     after: Verdict | None = Field(default=None, description="what it says of the model that came out")
+    plan: str = Field(
+        default="",
+        description="where TensorRT refuses it as a whole: the run plan beside the model, in a few words, or why none",
+    )
 
     @property
     def done(self) -> list[Record]:
@@ -80,7 +84,7 @@ class SurgeryReport(Contract):
             "nodes_after": self.nodes_after,
             "max_error": max(errors, default=0.0),
             "verdict": {name: _brief(verdict) for name, verdict in verdicts.items() if verdict},
-        }
+        } | ({"plan": self.plan} if self.plan else {})
 
 
 def _left(finding: Finding, record: Record | None) -> Left:
@@ -122,6 +126,7 @@ def verdict_words(verdict: Verdict) -> str:
 def _verdict_lines(report: SurgeryReport) -> list[str]:
     named = [("before", report.before), ("after", report.after)]
     lines = [f"- {when}: {markdown(verdict_words(verdict))}" for when, verdict in named if verdict]
+    lines += [f"- in parts: {markdown(report.plan)}"] if report.plan else []
     return [*lines, ""] if lines else []
 
 

@@ -13,6 +13,7 @@ from components.core.files import write_bytes_atomic, write_json_atomic
 from components.core.stepping import progress
 from components.surgery.diagnosis.diagnose import MEMORY_LIMIT, diagnose
 from components.surgery.diagnosis.verdict import Verdict
+from components.surgery.partition.fallback import fallback
 from components.surgery.registry import SURGERIES
 from components.surgery.report import SurgeryReport, to_markdown
 from components.surgery.surgery import Options
@@ -109,7 +110,8 @@ def operate_file(
 
     Args:
         onnx: the model.
-        places: runtime -> folder that gets its ``model.onnx``; `torch` is passed over.
+        places: runtime -> folder that gets its ``model.onnx``, and ``plan/`` where TensorRT refuses that as a whole;
+            `torch` is passed over.
         work: folder for the time being.
         choices: what to do and how far to ask.
 
@@ -131,6 +133,7 @@ def operate_file(
             after = ask(model, runtime, choices) if report.done else before
             _copy(model, places[runtime] / "model.onnx")
             report = report.model_copy(update={"before": before, "after": after})
+            report = fallback(report, places[runtime] / "model.onnx", choices.inputs, choices.time_limit)
             results[runtime] = Operated(report, places[runtime] / "model.onnx")
         return results
     finally:
@@ -240,7 +243,7 @@ def _without_model(source: Variant, name: str, runtime: Runtime) -> Variant:
 
 def _variant(source: Variant, name: str, runtime: Runtime, file: str, report: SurgeryReport) -> Variant:
     left = [f"{record.surgery} at {record.node}: {record.why}" for record in report.left]
-    reasons = [source.reason, *(["left as they are: " + "; ".join(left[:3])] if left else [])]
+    reasons = [source.reason, *(["left as they are: " + "; ".join(left[:3])] if left else []), report.plan]
     return Variant(
         id=name,
         runtime=runtime,

@@ -171,7 +171,10 @@ def _end(results: Results) -> None:
             first = report.refused[0]
             more = f" (and {len(report.refused) - 1} more)" if len(report.refused) > 1 else ""
             where = "" if first.finding.node == WHOLE_MODEL else f" at {first.finding.node}"
-            lines.append(f"{target}: {last.brief()}{where}: {first.why or first.finding.rule}{more}; {first.way_out}")
+            parts = f"; in parts: {report.plan}" if report.plan else ""
+            lines.append(
+                f"{target}: {last.brief()}{where}: {first.why or first.finding.rule}{more}; {first.way_out}{parts}"
+            )
     if lines:
         raise StepError(" | ".join(lines))
 

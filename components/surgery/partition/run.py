@@ -14,12 +14,20 @@ from components.surgery.partition.oracle import note_death
 WORKER = "components.surgery.partition.worker"
 TIME_LIMIT = 1800.0
 """Seconds that one attempt may take."""
+MEMORY_LIMIT = 16 * 2**30
+"""Bytes that it may use."""
 MAX_DEATHS = 8
 """Questions that may kill the process before the search is given up."""
 
 
 def partition(
-    model: Path, target: Runtime, out: Path, inputs: Sequence[Path] = (), *, keep_engines: bool = True
+    model: Path,
+    target: Runtime,
+    out: Path,
+    inputs: Sequence[Path] = (),
+    *,
+    keep_engines: bool = True,
+    time_limit: float = TIME_LIMIT,
 ) -> RunPlan:
     """Cuts a model into parts that build as engines and parts that run in ONNX Runtime.
 
@@ -32,6 +40,7 @@ def partition(
         out: folder that gets `run_plan.json`, `run_plan.md` and the parts.
         inputs: `.npz` files with real inputs to prove on, besides random ones.
         keep_engines: keep the engines that were built to see whether the parts build.
+        time_limit: seconds for an attempt; each death of the parser or builder begins a new one.
 
     Returns:
         The plan. A model that TensorRT takes as it is has one engine part and no remainder; one that it does not take
@@ -53,7 +62,7 @@ def partition(
             "inputs": [str(path.resolve()) for path in inputs],
             "keep_engines": keep_engines,
         }
-        answer = _answer(request, Path(answers))
+        answer = _answer(request, Path(answers), time_limit)
     if "user_error" in answer:
         raise UserError(answer["user_error"])
     if "step_error" in answer:
@@ -61,10 +70,10 @@ def partition(
     return RunPlan.read(out / RUN_PLAN)
 
 
-def _answer(request: dict[str, object], answers: Path) -> dict[str, str]:
+def _answer(request: dict[str, object], answers: Path, time_limit: float) -> dict[str, str]:
     for _ in range(MAX_DEATHS + 1):
         try:
-            return run_apart(WORKER, request, TIME_LIMIT)
+            return run_apart(WORKER, request, time_limit, MEMORY_LIMIT)
         except DiedError as error:
             if not note_death(answers, str(error)):
                 raise StepError(f"the model could not be partitioned: {error}") from error

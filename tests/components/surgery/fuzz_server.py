@@ -32,6 +32,7 @@ MEMORY = 6 * 2**30
 IMPORTED = (
     "components.surgery.worker",
     "components.surgery.diagnosis.worker",
+    "components.surgery.partition.worker",
     "components.surgery.diagnosis.onnxruntime_probe",
     "components.surgery.diagnosis.tensorrt_probe",
     "onnxruntime",

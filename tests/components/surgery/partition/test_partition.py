@@ -169,9 +169,9 @@ def test_a_crash_is_an_answer_and_the_search_goes_on(tmp_path, monkeypatch):
     """The process dies of the first question; the second process knows that answer."""
     real, deaths = partition_run.run_apart, []
 
-    def dies_once(module, request, time_limit):
+    def dies_once(module, request, time_limit, memory_limit):
         if deaths:
-            return real(module, request, time_limit)
+            return real(module, request, time_limit, memory_limit)
         deaths.append(1)
         Path(request["answers"], ASKING).write_text("0" * 64)
         raise DiedError("its process crashed with SIGSEGV")
@@ -219,7 +219,7 @@ def test_a_question_that_always_kills_gives_the_part_to_onnx_runtime(tmp_path, m
 
 
 def test_a_death_that_is_not_the_parsers_is_a_failure(tmp_path, monkeypatch):
-    def dies(module, request, time_limit):
+    def dies(module, request, time_limit, memory_limit):
         raise DiedError("its process crashed with SIGABRT")
 
     monkeypatch.setattr(partition_run, "run_apart", dies)
