@@ -17,6 +17,8 @@ from components.surgery.surgery import Change, Options, Surgery, label, refusal
 
 _READERS = ("SequenceAt", "SequenceLength", "ConcatFromSequence")
 _MAKERS = ("SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SequenceErase", "SplitToSequence")
+MAX_PARTS = 4096
+"""Tensors that a sequence may be split into."""
 _WHY = "TensorRT has no sequences of tensors"
 _WAY_OUT = "give the split dimension a fixed size, index with constants, and return tensors instead of lists"
 
@@ -103,6 +105,8 @@ class _Sequences:
             whole = None if x.shape is None else x.shape[axis]
             if not isinstance(whole, int | np.integer):
                 return _Parts(x, axis, each, keepdims)
+            if each < 1 or int(whole) > MAX_PARTS * each:
+                raise _UnknownError(f"{label(node)!r} cuts {whole} into parts of {each}, more than {MAX_PARTS}")
             sizes = np.array([min(each, int(whole) - start) for start in range(0, int(whole), each)])
         emit = Emitter(self.graph, f"{label(node)}/parts")
         if len(sizes) == 1:

@@ -89,6 +89,17 @@ def test_a_topk_of_more_than_memory_holds_is_refused_at_once():
     assert f"K = {2**62}" in record.why
 
 
+def test_a_split_into_more_parts_than_memory_holds_is_refused_at_once():
+    nodes = [
+        helper.make_node("SplitToSequence", ["x"], ["s"]),
+        helper.make_node("ConcatFromSequence", ["s"], ["y"], axis=0),
+    ]
+    model = make_model(nodes, {"x": (FLOAT, [2**31 - 1])}, {"y": (FLOAT, None)})
+    _, report = operate(model, Runtime.TENSORRT_RTX)
+    assert {(record.row, record.outcome) for record in report.records} == {(19, Outcome.REFUSED)}
+    assert "more than 4096" in report.records[0].why
+
+
 @pytest.mark.parametrize("kind", ["a sequence", "no type", "an impossible size"])
 def test_inputs_that_no_test_can_feed_leave_the_graph_unproven_and_not_the_tool_dead(kind):
     nodes = [helper.make_node("Constant", [], ["c"], value_float=2.0), helper.make_node("Mul", ["x", "c"], ["y"])]
