@@ -49,6 +49,7 @@ from components.surgery.surgeries import (
     row43_masked_write,
     row44_scatter_extreme,
     row45_max_roi_pool,
+    row47_embedding_bag,
 )
 from components.surgery.surgery import Surgery
 
@@ -59,6 +60,7 @@ SURGERIES: tuple[Surgery, ...] = (
     row36_mixed_precision.SURGERY,
     row37_training_mode.SURGERY,
     row18_if.SURGERY,
+    row47_embedding_bag.SURGERY,
     row34_loop.SURGERY,
     row19_sequences.SURGERY,
     row03_resize_antialias.SURGERY,

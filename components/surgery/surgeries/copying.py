@@ -61,6 +61,14 @@ def _copy_tensor(tensor: gs.Tensor, tensors: Tensors, prefix: str) -> gs.Tensor:
     return made
 
 
+def _copy_output(tensor: gs.Tensor, inside: Tensors, prefix: str) -> gs.Tensor:
+    known = inside.get(id(tensor))
+    if known is None and isinstance(tensor, gs.Constant):
+        # A body must not return what is outside, where a constant of several copies would go.
+        return gs.Constant(f"{prefix}/{tensor.name}", tensor.values)
+    return tensor if known is None else known
+
+
 def _copy_body(body: gs.Graph, tensors: Tensors, prefix: str) -> Graph:
     inside = dict(tensors)
     inputs = [_copy_tensor(tensor, inside, prefix) for tensor in body.inputs]
@@ -70,7 +78,7 @@ def _copy_body(body: gs.Graph, tensors: Tensors, prefix: str) -> Graph:
     copy = Graph(
         nodes=nodes,
         inputs=inputs,
-        outputs=[inside.get(id(tensor), tensor) for tensor in body.outputs],
+        outputs=[_copy_output(tensor, inside, prefix) for tensor in body.outputs],
         name=body.name,
         doc_string=body.doc_string,
         opset=body.opset,
