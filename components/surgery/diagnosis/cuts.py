@@ -49,7 +49,7 @@ def without(model: onnx.ModelProto, positions: Collection[int], known: Types) ->
     None where nothing is left.
 
     Args:
-        model: it is not changed; weights are not copied but shared with the new model's serialization only.
+        model: it is not changed.
         positions: of nodes in the main graph.
         known: types of the model's tensors.
     """
@@ -70,15 +70,13 @@ def without(model: onnx.ModelProto, positions: Collection[int], known: Types) ->
     read = {name for node in kept for name in _reads(node)}
     if not made:
         return None
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
+    part = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
     graph = part.graph
-    del graph.node[:], graph.output[:]
+    graph.name = model.graph.name
     graph.node.extend(kept)
-    for values in (graph.input, graph.initializer):
-        unread = [value for value in values if value.name not in read]
-        for value in unread:
-            values.remove(value)
+    graph.input.extend(value for value in model.graph.input if value.name in read)
+    graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in read)
+    graph.sparse_initializer.extend(one for one in model.graph.sparse_initializer if one.values.name in read)
     results = {value.name: value for value in model.graph.output if value.name in made}
     for name in sorted(made - read - set(results)):
         results[name] = onnx.ValueInfoProto(name=name, type=known.get(name))

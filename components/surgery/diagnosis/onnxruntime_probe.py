@@ -34,13 +34,13 @@ def examine(path: Path, tell: Callable[[Answer], None]) -> Answer:
     if refused is None:
         return answer
     try:
-        model = onnx.load(path, load_external_data=True)
+        model = onnx.load(path, load_external_data=False)
     except Exception as error:
         answer["failures"] = [Failure(WHOLE_MODEL, "", f"{refused.words}; {type(error).__name__}").to_json()]
         return answer
 
     def ask(part: onnx.ModelProto) -> list[Complaint]:
-        said = _refusal(part.SerializeToString())
+        said = _refusal(part.SerializeToString(), path.parent)
         return [] if said is None else [said]
 
     for failure in failures(model, [refused], ask):
@@ -49,12 +49,15 @@ def examine(path: Path, tell: Callable[[Answer], None]) -> Answer:
     return answer
 
 
-def _refusal(model: str | bytes) -> Complaint | None:
+def _refusal(model: str | bytes, folder: Path | None = None) -> Complaint | None:
+    """What ONNX Runtime has against a file, or against a model in memory whose external data is in `folder`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -196,11 +196,11 @@ class _Search:
 
     def _likewise(self, model: onnx.ModelProto, complaints: Sequence[Complaint]) -> Iterator[tuple[Complaint, Place]]:
         """Nodes with an operator that was refused, of which the runtime says the same when asked about them alone."""
-        located = {id(place.node) for one in complaints if (place := self._locate(model, one)) is not None}
+        located = {tuple(place.node.output) for one in complaints if (place := self._locate(model, one)) is not None}
         about = {(one.operator, one.source) for one in complaints if one.operator}
         operators = {operator for operator, _ in about}
         for place in places(model):
-            if place.node.op_type not in operators or id(place.node) in located:
+            if place.node.op_type not in operators or tuple(place.node.output) in located:
                 continue
             said = self._complaint_alone(place.node)
             if said is not None and (place.node.op_type, said.source) in about:

@@ -200,6 +200,20 @@ def test_onnxruntime_stops_at_one_and_is_asked_again(tmp_path):
     assert str(tmp_path) not in "".join(failure["words"] for failure in answer["failures"])
 
 
+def test_onnxruntime_finds_weights_beside_the_file(tmp_path):
+    nodes = [
+        node("MatMul", ["x", "w"], ["m"], name="matmul"),
+        node("Odd", ["x"], ["y"], name="odd"),
+        node("Odder", ["m"], ["z"], name="odder"),
+    ]
+    outputs = {"y": (FLOAT, None), "z": (FLOAT, None)}
+    model = model_of(nodes, {"x": (FLOAT, [64, 64])}, outputs, {"w": np.ones((64, 64), np.float32)})
+    path = tmp_path / "model.onnx"
+    onnx.save_model(model, path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    answer = onnxruntime_probe.examine(path, lambda answer: None)
+    assert {failure["node"] for failure in answer["failures"]} == {"odd", "odder"}
+
+
 def test_openvino_names_all_at_once(tmp_path):
     nodes = [
         node("Det", ["x"], ["d"], name="det"),
