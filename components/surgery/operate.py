@@ -139,6 +139,8 @@ class _Theatre:
     """Rows that found nothing to do since the model last changed."""
     _graph: gs.Graph | None = None
     """Of the model as it is; None after something was tried on it."""
+    _bodies: list[gs.Graph] = field(default_factory=list)
+    """Those in it."""
 
     def perform(self, surgery: Surgery) -> bool:
         """Applies one surgery everywhere it matches; whether the model changed."""
@@ -161,6 +163,7 @@ class _Theatre:
         if self._graph is None:
             try:
                 self._graph = with_shapes(self.model, self.weights)
+                self._bodies = [body for body, _ in _bodies_of(self._graph)]
             except Exception as error:
                 words = " ".join(str(error).split())[:200]
                 reason = f"the ONNX graph cannot be read: {type(error).__name__}: {words}; export it again"
@@ -170,7 +173,7 @@ class _Theatre:
     def _matches(self, surgery: Surgery) -> bool:
         graph = self._read()
         try:
-            return surgery.matches(graph) or any(surgery.matches(body) for body, _ in _bodies_of(graph))
+            return surgery.matches(graph) or any(surgery.matches(body) for body in self._bodies)
         except Exception as error:
             self._record_failure(surgery, error)
             return False
@@ -212,6 +215,7 @@ class _Theatre:
             ]
             if not wrong:
                 self.model, self._graph = after, fresh
+                self._bodies = [] if fresh is None else [body for body, _ in _bodies_of(fresh)]
                 self.prover.accept(after)
                 self.weights.keep(after)
                 self._record(surgery, changes, errors, proof.unproven)
