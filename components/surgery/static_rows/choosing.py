@@ -129,7 +129,9 @@ def _gather_rows(walk: Walk, node: gs.Node, data: Value, shape: tuple[int, ...],
     if in_order and math.prod(places.shape) == target.size:
         made: gs.Tensor = walk.emit.reshape(tensor, (*shape[:axis], *places.shape, *shape[axis + 1 :]))
     else:
-        (made,) = walk.copy(node, [tensor, found])
+        # The numbers of all rows, in order: what is found there is where it was looked for.
+        counts = index is not None and index.grid and len(shape) == 1
+        made = found if counts else walk.copy(node, [tensor, found])[0]
         index = None if index is None else Index(index.components, index.axis)
     return Rows(made, axis + places.axis, places.space, index)
 

@@ -147,7 +147,7 @@ class Walk:
             region.sources.append(node)
         results = self._results(node, region)
         for tensor, value in zip(node.outputs, results, strict=True):
-            if value is None or isinstance(value, Rows | Sizes):
+            if value is None or isinstance(value, Rows | Sizes | gs.Constant):
                 self._values[id(tensor)] = value
                 self._regions[id(tensor)] = region
                 continue

@@ -1,6 +1,6 @@
 """Writes nodes whose shapes and types are known at once, which the rules need to go on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,12 @@ from components.surgery.evaluate import EvaluationError, run_node
 from components.surgery.graphs import numpy_dtype, static_shape
 
 _FOLDED = 2**16
-"""Elements up to which a node that reads constants only is computed at once."""
+"""Elements that a node which reads constants only may make of nothing, to be computed at once."""
+_MOST = 2**22
+"""Elements that it may read."""
 
+_COMPARED = 2**12
+"""Elements up to which constants are compared by their values."""
 _RESHAPING = ("Reshape", "Expand", "Squeeze", "Unsqueeze", "Flatten", "Tile")
 """Operators that do nothing if they leave the shape as it was."""
 
@@ -28,6 +32,8 @@ class Writer(Emitter):
         self._start = len(graph.nodes)
         self.opsets: list[onnx.OperatorSetIdProto] = graph.import_domains or [onnx.helper.make_opsetid("", graph.opset)]
         self._made: set[int] = set()
+        self._known: dict[Hashable, list[gs.Tensor]] = {}
+        """What was written, by what it computes: the same again is not written again."""
 
     def __call__(self, op: str, *inputs: Operand, dtype: Any = None, name: str = "", **attributes: Any) -> gs.Variable:
         """Adds a node with one output; its type is inferred."""
@@ -53,6 +59,9 @@ class Writer(Emitter):
         tensors = [self._tensor(value) for value in inputs]
         if not name and _renames(op, tensors, attributes):
             return [tensors[0]]
+        key = None if name else _key(op, tensors, attributes, outputs)
+        if key in self._known:
+            return self._known[key]
         self._count += 1
         path = f"{self.prefix}/{name or f'{op}_{self._count}'}"
         made = [gs.Variable(f"{path}:{position}") for position in range(outputs)]
@@ -64,11 +73,16 @@ class Writer(Emitter):
         if known:
             node.inputs.clear()
             node.outputs.clear()
-            return known
+            return self._remember(key, known)
         for tensor in tensors:
             if isinstance(tensor, gs.Variable) and not tensor.is_empty() and id(tensor) not in self._made:
                 self.given[tensor.name] = tensor
         self._add(node)
+        return self._remember(key, made)
+
+    def _remember(self, key: Hashable, made: list[gs.Tensor]) -> list[gs.Tensor]:
+        if key is not None:
+            self._known[key] = made
         return made
 
     def renamed(self, x: gs.Tensor) -> gs.Variable:
@@ -96,7 +110,8 @@ class Writer(Emitter):
         tensors = [tensor for tensor in node.inputs if not tensor.is_empty()]
         if not tensors or not all(isinstance(tensor, gs.Constant) for tensor in tensors):
             return None
-        if any(np.prod(tensor.shape) > _FOLDED for tensor in (*tensors, *node.outputs)):
+        given, made = (sum(int(np.prod(tensor.shape)) for tensor in side) for side in (tensors, node.outputs))
+        if given > _MOST or made > given + _FOLDED:
             return None
         try:
             values = run_node(
@@ -123,6 +138,21 @@ class Writer(Emitter):
             node.inputs.clear()
             node.outputs.clear()
         del self.graph.nodes[self._start :]
+
+
+def _key(op: str, tensors: Sequence[gs.Tensor], attributes: Mapping[str, Any], outputs: int) -> Hashable:
+    """What a node computes; None where that cannot be compared."""
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in attributes.items()}
+    if not all(isinstance(value, str | bytes | int | float | tuple) for value in plain.values()):
+        return None
+    return (op, outputs, tuple(map(_identity, tensors)), tuple(sorted(plain.items())))
+
+
+def _identity(tensor: gs.Tensor) -> Hashable:
+    if isinstance(tensor, gs.Constant) and np.prod(tensor.shape) <= _COMPARED:
+        values = np.asarray(tensor.values)
+        return (values.dtype.str, values.shape, values.tobytes())
+    return "" if tensor.is_empty() else id(tensor)
 
 
 def _renames(op: str, tensors: Sequence[gs.Tensor], attributes: Mapping[str, Any]) -> bool:

@@ -152,6 +152,7 @@ def test_nothing_depends_on_data_any_more(detector):
     assert all(
         size.HasField("dim_value") for value in after.graph.value_info for size in value.type.tensor_type.shape.dim
     )
+    assert [node.op_type for node in after.graph.node].count("GridSample") == ("RoiAlign" in ops(before))
     assert report.left == []
     assert not any(record.outcome is Outcome.ROLLED_BACK for record in report.records)
     assert operate(after, Runtime.TENSORRT_RTX)[1].done == []
