@@ -45,6 +45,7 @@ from components.surgery.surgeries import (
     row36_mixed_precision,
     row37_training_mode,
     row39_deform_conv,
+    row40_open_dimensions,
     row41_initializers,
     row42_upsample,
     row43_masked_write,
@@ -57,6 +58,7 @@ from components.surgery.surgery import Surgery
 SURGERIES: tuple[Surgery, ...] = (
     row42_upsample.SURGERY,
     row41_initializers.SURGERY,
+    row40_open_dimensions.SURGERY,
     fold_constants.SURGERY,
     row36_mixed_precision.SURGERY,
     row37_training_mode.SURGERY,

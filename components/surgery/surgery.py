@@ -1,6 +1,6 @@
 """What a surgery is: one pattern of the acceptance table, what it matches and what it does to the graph."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -37,6 +37,8 @@ class Options:
     """Samples a bin and direction for a RoiAlign (row 14) that leaves the number to the size of each box."""
     target: Runtime = Runtime.TENSORRT_RTX
     """Runtime that the model is for; `operate` sets it."""
+    input_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Shapes for inputs with open dimensions (row 40), by name; "" for every other input of that many dimensions."""
     skip: frozenset[str] = frozenset()
     """Labels of nodes (`label`) to leave alone."""
 

@@ -25,7 +25,12 @@ def main(request_path: Path, answer_path: Path) -> None:
     The answer is ``{}``, or ``{"user_error"}`` for a file that cannot be used.
     """
     request = json.loads(request_path.read_text())
-    options = replace(Options(), nms_rounds=request["nms_rounds"], sampling_ratio=request["sampling_ratio"])
+    options = replace(
+        Options(),
+        nms_rounds=request["nms_rounds"],
+        sampling_ratio=request["sampling_ratio"],
+        input_shapes=request.get("input_shapes", {}),
+    )
     only, skip = request["only"], request["skip"]
     answer = {}
     try:
