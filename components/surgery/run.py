@@ -10,6 +10,7 @@ from components.core.contracts.job import Job, Runtime
 from components.core.contracts.variant import MANIFEST, SOURCES, Manifest, Status, Variant
 from components.core.errors import UserError
 from components.core.files import write_bytes_atomic, write_json_atomic
+from components.core.onnx_wire import external_data_files
 from components.core.stepping import progress
 from components.surgery.diagnosis.diagnose import MEMORY_LIMIT, diagnose
 from components.surgery.diagnosis.verdict import Verdict
@@ -84,7 +85,7 @@ def run_surgery(job: Job, exported: Path, out: Path, options: Options | None = N
         results: dict[Runtime, Operated] = {}
         if source.file is not None:
             places = {runtime: out / name.removeprefix("surgery-") for runtime, name in names.items()}
-            choices = Choices(options=options or Options())
+            choices = Choices(options=options or Options(input_shapes={"": job.target.input_shape}))
             results = operate_file(folder / source.file, places, out / _WORK, choices)
         for runtime, name in names.items():
             result = results.get(runtime)
@@ -147,14 +148,28 @@ def ask(onnx: Path, runtime: Runtime, choices: Choices) -> Verdict:
 
 
 def diagnosis(onnx: Path, runtime: Runtime, choices: Choices) -> SurgeryReport:
-    """A report without an operation: only what the runtime says of the file."""
-    from components.core.onnx_files import load_graph
+    """A report without an operation: only what the runtime says of the file.
 
+    Raises:
+        UserError: the file is no ONNX model, or its external data leaves its folder.
+    """
+    external_data_files(onnx)  # before any native reader follows them
     verdict = ask(onnx, runtime, choices)
-    nodes = len(load_graph(onnx).graph.node)
+    nodes = _node_count(onnx)
     return SurgeryReport(
         target=runtime, records=[], nodes_before=nodes, nodes_after=nodes, seconds=verdict.seconds, before=verdict
     )
+
+
+def _node_count(onnx: Path) -> int:
+    """Nodes of the graph; an operator that nobody knows, which `load_onnx` refuses, is a finding here."""
+    from google.protobuf.message import DecodeError
+    from onnx import load
+
+    try:
+        return len(load(onnx, load_external_data=False).graph.node)
+    except (DecodeError, ValueError) as error:
+        raise UserError(f"ONNX file {onnx.name}: it is truncated or no ONNX model; export or copy it again") from error
 
 
 def write_reports(reports: Mapping[str, SurgeryReport], out: Path) -> None:
@@ -189,6 +204,7 @@ def _operate(
         "skip": sorted(choices.skip),
         "nms_rounds": choices.options.nms_rounds,
         "sampling_ratio": choices.options.sampling_ratio,
+        "input_shapes": {name: list(shape) for name, shape in choices.options.input_shapes.items()},
         "inputs": [str(path.resolve()) for path in choices.inputs],
         "tasks": list(tasks.values()),
     }

@@ -81,6 +81,33 @@ def test_a_dry_run_says_what_is_refused_and_what_to_do(boxes_model, place, capsy
     assert "What is refused" in capsys.readouterr().out
 
 
+def test_an_operator_that_nobody_knows_is_a_finding(place, capsys):
+    it = helper.make_node("Mystery", ["x"], ["y"], name="it")
+    path = save(place / "odd.onnx", [it], {"x": (FLOAT, [3])}, {"y": (FLOAT, None)})
+    code, lines = run("surgery", path, "--dry-run", "-r", "tensorrt-rtx,onnxruntime", capsys=capsys)
+    assert code == 1
+    assert "tensorrt-rtx: does not parse (1 finding) at it: " in lines[-1]
+    assert "onnxruntime: does not parse (1 finding) at it: " in lines[-1]
+
+
+def test_weights_outside_of_the_models_folder_are_not_followed(place, capsys):
+    it = helper.make_node("Add", ["x", "w"], ["y"], name="it")
+    (place / "inner").mkdir()
+    path = save(
+        place / "inner" / "m.onnx", [it], {"x": (FLOAT, [3])}, {"y": (FLOAT, None)}, {"w": np.ones(3, np.float32)}
+    )
+    model = onnx.load(path)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    onnx.save(model, path)
+    for arguments in (("--dry-run",), ("--out", "o")):
+        code, lines = run("surgery", path, *arguments, capsys=capsys)
+        assert code == 2
+        assert "secret" in lines[-1]
+
+
 def test_what_surgery_repairs_is_accepted(boxes_model, capsys):
     assert run("surgery", boxes_model, "--out", "out")[0] == 0
     shown = capsys.readouterr().out

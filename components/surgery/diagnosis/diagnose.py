@@ -12,7 +12,7 @@ from components.core.contracts.job import Runtime
 from components.core.tensorrt_tools.modules import MODULES
 from components.core.tensorrt_tools.rules import rule_for
 from components.core.tensorrt_tools.words import shortened_words
-from components.surgery.diagnosis.verdict import WHOLE_MODEL, Finding, Seen, Stage, Verdict
+from components.surgery.diagnosis.verdict import DAMAGED, WHOLE_MODEL, Finding, Seen, Stage, Verdict
 
 WORKER = "components.surgery.diagnosis.worker"
 TIME_LIMIT = 600.0
@@ -99,6 +99,8 @@ def finding_of(failure: dict[str, Any], target: Runtime) -> Finding:
     operator, words = failure["operator"], failure["words"]
     rule = rule_for(operator, words, failure.get("attributes"))
     way_out = rule.way_out if rule else "no row of the table is about it: report it with the model"
+    if failure.get("rule") == DAMAGED:
+        way_out = "export or copy it again; if it is sound, report it with the model"
     if way_out.startswith("surgery row") and target not in MODULES:
         way_out = f"take the form for tensorrt-rtx, which is plain operators: {way_out}"
     seen = Seen(failure.get("seen", Seen.SAID))

@@ -10,6 +10,9 @@ from components.core.contracts.job import Runtime
 WHOLE_MODEL = "whole model"
 """The node of a finding that is about none."""
 
+DAMAGED = "a damaged or unusual graph"
+"""What is refused of a file that nobody can read to the end."""
+
 
 class Stage(StrEnum):
     """How far a model came."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from components.core.contracts.job import Runtime
 from components.core.files import write_bytes_atomic
+from components.surgery.diagnosis.verdict import DAMAGED, WHOLE_MODEL
 
 
 def main(request_path: Path, answer_path: Path) -> None:
@@ -20,10 +21,20 @@ def main(request_path: Path, answer_path: Path) -> None:
     warnings.simplefilter("ignore")
     request = json.loads(request_path.read_text())
 
+    told: dict[str, Any] = {"parses": None, "builds": None, "failures": []}
+
     def tell(answer: dict[str, Any]) -> None:
+        told.update(answer)
         write_bytes_atomic(answer_path, json.dumps(answer, default=str).encode())
 
-    tell(_examine(request, tell))
+    try:
+        answer = _examine(request, tell)
+    except Exception as error:  # of a damaged file mostly; what the runtime had said of it stays
+        words = f"the graph cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        stage = "build" if told["parses"] else "parse"
+        failure = {"node": WHOLE_MODEL, "operator": "", "words": words, "rule": DAMAGED, "stage": stage}
+        answer = told | {"parses": told["parses"] or False, "failures": [*told["failures"], failure]}
+    tell(answer)
 
 
 def _examine(request: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

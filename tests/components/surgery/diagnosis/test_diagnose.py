@@ -62,6 +62,15 @@ def test_a_damaged_file_is_a_finding(saved, part):
     assert len(verdict.findings) >= 1
 
 
+@pytest.mark.parametrize("runtime", [RTX, Runtime.TENSORRT, Runtime.ONNXRUNTIME, Runtime.OPENVINO])
+def test_what_nobody_can_read_is_no_crash(saved, runtime):
+    path = saved(nms())
+    path.write_bytes(path.read_bytes()[:-40])
+    verdict = diagnose(path, runtime)
+    assert verdict.stage is Stage.PARSE
+    assert not any("crashed" in finding.rule for finding in verdict.findings)
+
+
 @pytest.mark.parametrize("runtime", [Runtime.ONNXRUNTIME, Runtime.OPENVINO])
 def test_runtimes_of_the_processor_are_asked_as_well(saved, runtime):
     fine = diagnose(saved(one("Relu", {"x": IMAGE}, {"y": FLOAT})), runtime)
