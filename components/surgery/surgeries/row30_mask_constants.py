@@ -70,11 +70,10 @@ def _found(graph: gs.Graph) -> Iterator[tuple[gs.Node, int | None, Way]]:
         ]
         if node.op == "ConstantOfShape":
             places = [None] if isinstance(node.attrs.get("value"), gs.Constant) else []
-        places = [place for place in places if _is_float(node, place)]
+        places = [place for place in places if _is_float(node, place) and _beyond(node, place)]
         route = way(node, kept, _passes, _ends) if places else None
-        for place in places:
-            if route is not None and _beyond(node, place):
-                yield node, place, route
+        if route is not None:
+            yield from ((node, place, route) for place in places)
 
 
 def _is_float(node: gs.Node, place: int | None) -> bool:
