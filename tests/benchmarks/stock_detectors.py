@@ -6,6 +6,7 @@ there yet. FOLDER of the data has ``train.json`` (COCO) and ``images/``.
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ FACTORIES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 }
 RECIPE = Recipe(iterations=200, crop=320, batch=4, warmup=20, ema_decay=0.95, min_scale=0.5, max_scale=0.9, min_side=8)
 """Enough to find most cells; not to be accurate."""
+LONGER = {"ssdlite320_mobilenet_v3_large": replace(RECIPE, iterations=2000, batch=8, ema_decay=0.99)}
+"""Recipes of models that learn slowly without a pretrained backbone."""
 
 
 def detector(name: str, classes: int) -> torch.nn.Module:
@@ -49,14 +52,14 @@ def trained(name: str, classes: int, folder: Path) -> torch.nn.Module:
     return model.eval()
 
 
-def train(name: str, data: Path, folder: Path, log: Callable[[str], None], recipe: Recipe = RECIPE) -> Path:
+def train(name: str, data: Path, folder: Path, log: Callable[[str], None]) -> Path:
     """Trains one detector on the data's train split; returns the weights' file, which is kept if it is there."""
     from safetensors.torch import save_file
 
     weights = folder / f"{name}.safetensors"
     if weights.exists():
         return weights
-    split = read_split(data / "train.json", data / "images")
+    split, recipe = read_split(data / "train.json", data / "images"), LONGER.get(name, RECIPE)
     torch.manual_seed(recipe.seed)
     model = train_detector(detector(name, len(split.categories) + 1), samples_of(split), recipe, log)
     folder.mkdir(parents=True, exist_ok=True)
