@@ -1,15 +1,17 @@
 """NonMaxSuppression, RoiAlign, and the If that asks whether there is a row at all."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from components.surgery.graphs import optional_input, static_shape
 from components.surgery.static_rows.sizes import Flag, Sizes, as_sizes
+from components.surgery.static_rows.spaces import lowest
 from components.surgery.static_rows.values import Index, NotStaticError, Rows, Space, full_space, same
 from components.surgery.static_rows.walk import Rule, Value, Walk, called
-from components.surgery.surgeries.greedy_nms import NmsPlan, all_rows, emit_greedy_nms
+from components.surgery.surgeries.greedy_nms import CANDIDATES, NmsPlan, all_rows, emit_greedy_nms
 
 MAX_ELEMENTS = 2**27
 """Largest comparison matrix [batch, classes, boxes, boxes], in elements; 512 MiB in float32."""
@@ -22,14 +24,26 @@ def non_max_suppression(walk: Walk, node: gs.Node, inputs: Sequence[Value | None
     boxes, scores, space = _candidates(walk, node, inputs)
     plan = _plan(walk, node, inputs, tuple(boxes.shape), tuple(scores.shape))
     target = space or full_space(plan.boxes)
-    if plan.batch * plan.classes * plan.boxes**2 > MAX_ELEMENTS:
-        raise NotStaticError(node, _too_many(plan))
-    valid = None
-    if space is not None and space.valid is not None:
-        flags = walk.emit.cast(space.valid, np.float32)
-        valid = walk.emit.reshape(flags, (1, 1, plan.boxes, 1))
+    components = (full_space(plan.batch), full_space(plan.classes), target)
     # One prefix a suppression, which the probe of row 12 looks for.
     walk.emit.prefix = f"{node.name or node.outputs[0].name}/nms"
+    note = ""
+    rows: gs.Tensor = walk.emit.constant(all_rows(plan))
+    fewer = None
+    if plan.batch * plan.classes * plan.boxes**2 > MAX_ELEMENTS:
+        if plan.batch * plan.classes > 1:
+            raise NotStaticError(node, _too_many(plan))
+        note = f", the best of {plan.boxes} (what is left out could only be kept after all that are kept of these)"
+        fewer, places = _best(walk, target, scores)
+        boxes, scores = (walk.emit("Gather", tensor, places, axis=axis) for tensor, axis in ((boxes, 1), (scores, 2)))
+        plan = replace(plan, boxes=MAX_CANDIDATES, limit=min(plan.limit, MAX_CANDIDATES))
+        column = walk.emit.reshape(places, (-1, 1))
+        rows = walk.emit("Concat", np.zeros((MAX_CANDIDATES, 2), np.int64), column, axis=1)
+    candidates = fewer or target
+    valid = None
+    if candidates.valid is not None:
+        flags = walk.emit.cast(candidates.valid, np.float32)
+        valid = walk.emit.reshape(flags, (1, 1, plan.boxes, 1))
     kept = emit_greedy_nms(walk.emit, plan, boxes, scores, valid)
     keep = walk.emit("Greater", walk.emit.reshape(kept.keep, (-1,)), np.array(0.5, np.float32))
     if plan.batch * plan.classes == 1:
@@ -42,9 +56,20 @@ def non_max_suppression(walk: Walk, node: gs.Node, inputs: Sequence[Value | None
     inside = frozenset() if space is None else space.derived()
     result = Space(plan.rows, keep, key=key, most=plan.batch * plan.classes * plan.limit, inside=inside)
     rounds = min(plan.rounds, plan.boxes)
-    walk.region.notes.append(f"{called(node)} is a fixed-point NMS of {plan.boxes} boxes in {rounds} rounds")
-    components = (full_space(plan.batch), full_space(plan.classes), target)
-    return [Rows(walk.emit.constant(all_rows(plan)), 0, result, Index(components, 1, grid=True))]
+    walk.region.notes.append(f"{called(node)} is a fixed-point NMS of {plan.boxes} boxes{note} in {rounds} rounds")
+    return [Rows(rows, 0, result, Index(components, 1, grid=fewer is None))]
+
+
+def _best(walk: Walk, space: Space, scores: gs.Tensor) -> tuple[Space, gs.Tensor]:
+    """The candidates with the highest scores, as many as one suppression takes, and their places."""
+    key = walk.emit.reshape(scores, (-1,))
+    hidden = walk.spaces.hide(Rows(key, 0, space), lowest(np.dtype(key.dtype)))
+    size = np.array([MAX_CANDIDATES])
+    _, places = walk.emit.node("TopK", [hidden, size], {"axis": 0}, outputs=2, name=CANDIDATES)
+    if space.full:
+        return full_space(MAX_CANDIDATES), places
+    valid = walk.spaces.first_are_valid(MAX_CANDIDATES, walk.spaces.count(space))
+    return Space(MAX_CANDIDATES, valid, prefix=True, inside=space.derived()), places
 
 
 def _too_many(plan: NmsPlan) -> str:

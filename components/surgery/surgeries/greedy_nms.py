@@ -19,6 +19,8 @@ from components.surgery.emit import Emitter
 
 KEEP, KEEP_BEFORE = "keep", "keep_one_round_before"
 """Last parts of the names of the two nodes that are equal when the rounds were enough."""
+CANDIDATES = "candidates"
+"""Last part of the name of the TopK that leaves out candidates, where there are too many for one matrix."""
 _TINY = np.array(1e-30, np.float32)
 
 

@@ -367,6 +367,38 @@ def test_too_many_candidates_for_the_memory_are_refused():
     assert "keep fewer candidates" in report.records[0].why
 
 
+@pytest.fixture(scope="module")
+def crowded():
+    """More candidates than one matrix takes; the best 30 that are kept are the output."""
+    nodes = [
+        helper.make_node("NonMaxSuppression", ["boxes", "scores", "limit", "iou"], ["selected"], name="nms"),
+        helper.make_node("Slice", ["selected", "zero", "thirty", "zero"], ["first"]),
+        helper.make_node("Gather", ["first", "two"], ["place"], axis=1),
+        helper.make_node("Gather", ["boxes", "place"], ["found"], axis=1),
+    ]
+    constants = {"limit": np.array([12000]), "iou": np.array([0.3], np.float32), "zero": np.array([0])}
+    constants |= {"thirty": np.array([30]), "two": np.array(2)}
+    given = {"boxes": (FLOAT, [1, 12000, 4]), "scores": (FLOAT, [1, 1, 12000])}
+    before = make_model(nodes, given, {"found": (FLOAT, None)}, constants)
+    return before, *operate(before, Runtime.TENSORRT_RTX, seeds=(0,))
+
+
+def test_the_best_of_too_many_candidates_are_suppressed(crowded):
+    before, after, report = crowded
+    assert "NonMaxSuppression" not in ops(after)
+    assert "3840 boxes, the best of 12000" in report.records[-1].what
+    old, new = Model(before), Model(fixed_point_probe(after))
+    rng = np.random.default_rng(0)
+    corner = rng.random((12000, 2)) * 1000
+    boxes = np.concatenate([corner, corner + rng.random((12000, 2)) * 60], 1).astype(np.float32)[None]
+    feed = {"boxes": boxes, "scores": rng.random((1, 1, 12000)).astype(np.float32)}
+    found = new(feed)
+    np.testing.assert_array_equal(found["found"], old(feed)["found"])
+    assert found["found_rows"].tolist() == [30]
+    assert found["nms/nms/unsettled"] == 0
+    assert found["nms/nms/left_out"] == 12000 - 3840
+
+
 def test_cpu_runtimes_keep_the_native_operator(idiom):
     for runtime in (Runtime.ONNXRUNTIME, Runtime.OPENVINO):
         assert "NonMaxSuppression" in ops(operate(idiom[0], runtime)[0])
