@@ -6,6 +6,7 @@ an If that asks whether there is a box. Boxes that leave the graph get a fixed n
 """
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ _WAY_OUT = (
     "export the detector with fixed-size outputs (a keep-mask and scores of -1), or run this model on a CPU runtime"
 )
 
-_ATTRIBUTES = {"Cast": {"to": int(onnx.TensorProto.FLOAT)}, "ReduceSum": {"keepdims": 0}}
+_ATTRIBUTES: dict[str, dict[str, Any]] = {"Cast": {"to": int(onnx.TensorProto.FLOAT)}, "ReduceSum": {"keepdims": 0}}
 
 
 def matches(graph: gs.Graph) -> bool:
