@@ -42,6 +42,15 @@ class Mode(StrEnum):
     EXHAUSTIVE = "exhaustive"
 
 
+class Precision(StrEnum):
+    """What a training step computes in; weights and their update stay FP32."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
 class Metric(StrEnum):
     """Accuracy on the test split, 0..1."""
 
@@ -163,6 +172,36 @@ class Budget(Contract):
     seed: int = 7
 
 
+class Training(Contract):
+    """How the training rungs train. Part of `train` is held back to judge by; `test` is never touched."""
+
+    epochs: int = Field(default=10, ge=1, le=10_000, description="passes over the part of `train` that is trained on")
+    batch: int = Field(default=8, ge=1, le=65_536, description="samples a step, over all processes together")
+    learning_rate: float = Field(default=1e-4, gt=0, le=10, description="of AdamW, after the warm-up")
+    weight_decay: float = Field(default=0.05, ge=0, le=1, description="of AdamW")
+    warmup: float = Field(
+        default=0.05, ge=0, lt=1, description="share of the steps in which the learning rate rises; then a cosine"
+    )
+    clip: float | None = Field(default=5.0, gt=0, description="largest norm of all gradients together; null: any")
+    ema: bool = Field(default=True, description="hand on a moving average of the weights, not the last ones")
+    ema_decay: float | None = Field(
+        default=None, gt=0, lt=1, description="of that average; default: it looks back over a tenth of the steps"
+    )
+    precision: Precision = Field(
+        default=Precision.AUTO,
+        description="`bf16`, `fp16` (with loss scaling), `fp32`, or `auto`: what the device computes in natively",
+    )
+    processes: int = Field(default=1, ge=1, le=64, description="processes that train together, one a GPU")
+    workers: int = Field(default=0, ge=0, le=64, description="processes that read data, for each that trains")
+    flip: bool = Field(default=True, description="mirror half of the images, where left and right mean the same")
+    validation: float = Field(default=0.1, gt=0, le=0.5, description="share of `train` that is held back")
+    max_time: Seconds | None = Field(default=None, description="stop training after this time, for instance `2 h`")
+    max_core_time: Seconds | None = Field(
+        default=None, description="stop after this much processor time, summed over cores, for instance `8 h`"
+    )
+    checkpoint_every: Seconds = Field(default=60.0, description="pause between two checkpoints, for instance `5 min`")
+
+
 class Publish(Contract):
     """Where the winner goes."""
 
@@ -184,4 +223,5 @@ class Job(Contract):
     goal: Goal
     ladder: Ladder = Field(default_factory=Ladder)
     budget: Budget = Field(default_factory=Budget)
+    training: Training = Field(default_factory=Training)
     publish: Publish | None = None
