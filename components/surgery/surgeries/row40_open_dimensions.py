@@ -29,8 +29,9 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
     for tensor in graph.inputs:
         if not _open(tensor) or tensor.name in options.skip:
             continue
-        given = options.input_shapes.get(tensor.name) or options.input_shapes.get("")
-        if given is None or (tensor.name not in options.input_shapes and len(given) != len(tensor.shape)):
+        named = tensor.name in options.input_shapes
+        given = options.input_shapes[tensor.name if named else ""] if named or "" in options.input_shapes else None
+        if given is None or (not named and not _fits(tensor.shape, given)):
             continue
         if not _fits(tensor.shape, given):
             what = f"give a shape like {list(tensor.shape)}"
