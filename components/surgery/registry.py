@@ -52,6 +52,7 @@ from components.surgery.surgeries import (
     row43_masked_write,
     row44_scatter_extreme,
     row45_max_roi_pool,
+    row46_projected_lstm,
     row47_embedding_bag,
 )
 from components.surgery.surgery import Surgery
@@ -66,6 +67,7 @@ SURGERIES: tuple[Surgery, ...] = (
     row18_if.SURGERY,
     row47_embedding_bag.SURGERY,
     row34_loop.SURGERY,
+    row46_projected_lstm.SURGERY,
     row19_sequences.SURGERY,
     row03_resize_antialias.SURGERY,
     row05_resize_crop.SURGERY,

@@ -2,7 +2,8 @@
 
 A loop is unrolled when its number of rounds is known: a constant, or a condition that counts constants. What depends
 on constants only is computed on the way, so a counter in the state is one of them. A loop whose state keeps its shape
-runs in TensorRT as it is, and is unrolled only where that costs hardly any nodes.
+runs in TensorRT as it is, and is unrolled only where that costs hardly any nodes. A list that a loop of unknown length
+appends to becomes an output that it collects.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import onnx_graphsurgeon as gs
 from components.surgery.emit import Emitter
 from components.surgery.evaluate import EvaluationError, run_node
 from components.surgery.graphs import constant, has_subgraphs, scalar, static_shape
+from components.surgery.surgeries.collected_lists import collect_lists
 from components.surgery.surgeries.copying import copy_node, own_constants
 from components.surgery.surgery import Change, Options, Surgery, label, refusal
 
@@ -57,7 +59,11 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
             changes.append(_unroll(graph, node, grows=grows))
             gone.add(id(node))
         except _NotUnrollableError as error:
-            if surely:
+            emit = Emitter(graph, f"{label(node)}/collected")
+            lists = collect_lists(emit, node) if node.op == "Loop" else 0
+            if lists:
+                changes.append(Change(label(node), _WHY, f"{lists} lists that it appends to are collected outputs now"))
+            elif surely:
                 changes.append(refusal(node, f"{_WHY}, and {error}", _WAY_OUT))
     if gone:
         graph.nodes = [node for node in graph.nodes if id(node) not in gone]

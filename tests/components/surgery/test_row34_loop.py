@@ -126,3 +126,29 @@ def test_a_loop_in_a_loop_and_names_that_are_taken_outside():
     assert "Loop" not in ops(after)
     assert all(record.outcome is Outcome.DONE for record in report.records)
     assert worst(before, after, feeds()) == 0
+
+
+@pytest.mark.parametrize(("axis", "new_axis"), [(0, 1), (1, 1), (-1, 1), (2, 1), (0, 0), (1, 0), (-1, 0)])
+def test_a_list_of_unknown_length_is_collected(axis, new_axis):
+    """``rows.append(x * round)`` for a number of rounds from outside, and how it is joined."""
+    nodes = [
+        helper.make_node("Cast", ["round"], ["factor"], to=FLOAT),
+        helper.make_node("Mul", ["x", "factor"], ["row"]),
+        helper.make_node("SequenceInsert", ["rows", "row"], ["more"]),
+        helper.make_node("Identity", ["go_on"], ["still"]),
+    ]
+    inner = body(nodes, {"round": (INT64, []), "go_on": (BOOL, [])}, {"still": (BOOL, [])})
+    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOAT, [2, 3]))
+    inner.input.append(helper.make_value_info("rows", kind))
+    inner.output.append(helper.make_value_info("more", kind))
+    outer = [
+        helper.make_node("SequenceEmpty", [], ["none"], dtype=FLOAT),
+        helper.make_node("Loop", ["rounds", "yes", "none"], ["all"], body=inner, name="loop"),
+        helper.make_node("ConcatFromSequence", ["all"], ["y"], axis=axis, new_axis=new_axis),
+    ]
+    inputs = {"x": (FLOAT, [2, 3]), "rounds": (INT64, [])}
+    before = make_model(outer, inputs, {"y": (FLOAT, None)}, {"yes": np.array(True)})
+    after = surgered(before)
+    assert not {name for name in ops(after) if "Sequence" in name}
+    for rounds in (1, 2, 5):
+        assert worst(before, after, [feed | {"rounds": np.array(rounds)} for feed in feeds()]) == 0
