@@ -2,10 +2,22 @@
 
 import sys
 
-from pipelines.cli import cluster, compiling, doctor, errors, partition, run, sample, schema, steps, surgery
+from pipelines.cli import (
+    cluster,
+    compiling,
+    doctor,
+    errors,
+    integration,
+    partition,
+    run,
+    sample,
+    schema,
+    steps,
+    surgery,
+)
 from pipelines.cli.app import app
 
-COMMANDS = (run, steps, surgery, partition, cluster, doctor, compiling, sample, schema)
+COMMANDS = (run, steps, surgery, partition, cluster, integration, doctor, compiling, sample, schema)
 """Modules whose import adds their commands to the application, in the order of the help page."""
 
 
