@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from onnx import helper
-from surgery_graphs import FLOAT, RTX, assert_untouched, make_model
+from surgery_graphs import FLOAT, RTX, assert_untouched, make_model, needs_rtx, rtx
 
 from components.core.contracts.job import Runtime
 from components.surgery.operate import operate
@@ -29,6 +29,11 @@ def test_without_a_shape_nothing_is_done():
     assert_untouched(head(), 40)
 
 
+@needs_rtx
+def test_what_is_left_open_builds_with_a_profile():
+    assert rtx(head()).stage == "ok"
+
+
 def test_dimensions_of_one_name_are_pinned_together():
     after, report = operate(pair(), RTX, only=[40], options=Options(input_shapes={"a": [4, 3]}))
     assert [record.outcome for record in report.records] == [Outcome.DONE]
@@ -49,6 +54,13 @@ def test_a_shape_that_does_not_fit_is_refused(shape):
     (record,) = report.records
     assert (record.node, record.outcome) == ("x", Outcome.REFUSED)
     assert str(shape) in record.why
+
+
+def test_a_shape_for_all_passes_over_what_it_does_not_fit():
+    before = head()
+    after, report = operate(before, RTX, only=[40], options=Options(input_shapes={"": [1, 1, 8, 8]}))
+    assert after is before
+    assert report.records == []
 
 
 def test_cpu_runtimes_keep_open_dimensions():
