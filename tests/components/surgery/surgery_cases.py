@@ -45,6 +45,8 @@ class Case:
     options: Options = field(default_factory=Options)
     reference: Reference | None = None
     """What the graph means, where ONNX Runtime cannot run it as it is."""
+    changes: bool = True
+    """Whether there is something to do at all; False for a graph that only shows that it is taken as it is."""
     by: int | None = None
     """Row of the surgery that repairs it, where that is another one: folding (0) or the opset (41)."""
 
@@ -107,7 +109,7 @@ def verdict_of(case: Case, judgement: Judgement) -> str:
     if case.after == "diagnosis":
         refused = [record for record in judgement.records if record.outcome is Outcome.REFUSED]
         return "" if refused and all(r.node and r.why and r.what for r in refused) else "no refusal names a node"
-    if case.before != "ok" and Outcome.DONE not in outcomes:
+    if case.changes and Outcome.DONE not in outcomes:
         return f"the row was not applied: {[record.why for record in judgement.records]}"
     if Outcome.ROLLED_BACK in outcomes:
         return f"taken back: {[record.note for record in judgement.records]}"

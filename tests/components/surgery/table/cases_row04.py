@@ -33,7 +33,7 @@ def excluded():
 
 
 CASES = [
-    Case("torch, as TensorRT-RTX takes it", lambda: bicubic(align_corners=False), before="ok"),
+    Case("torch, as TensorRT-RTX takes it", lambda: bicubic(align_corners=False), before="ok", changes=False),
     Case("torch, for TensorRT", lambda: bicubic(align_corners=False), before="ok", target=Runtime.TENSORRT),
     Case(
         "torch, aligned corners, open batch, for TensorRT",
