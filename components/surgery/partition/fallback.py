@@ -38,7 +38,10 @@ def fallback(
     except (StepError, UserError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         return report.model_copy(update={"plan": f"no run plan: {error}"})
-    if len(plan.parts) == 1 and plan.engine_parts:
+    if not plan.engine_parts:
+        shutil.rmtree(folder)
+        return report.model_copy(update={"plan": "no run plan: no part of it is worth an engine; use ONNX Runtime"})
+    if len(plan.parts) == 1:
         # What was only held against it, by documentation for instance, does not keep it out.
         shutil.rmtree(folder)
         return report

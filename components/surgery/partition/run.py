@@ -1,10 +1,11 @@
 """Partitions a model that no surgery makes fit: engine parts, a remainder for ONNX Runtime, a plan to run them."""
 
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.core.apart import DiedError, run_apart
+from components.core.apart import DiedError, End, run_apart
 from components.core.contracts.job import Runtime
 from components.core.contracts.run_plan import RUN_PLAN, RunPlan
 from components.core.errors import StepError, UserError
@@ -13,10 +14,10 @@ from components.surgery.partition.oracle import note_death
 
 WORKER = "components.surgery.partition.worker"
 TIME_LIMIT = 1800.0
-"""Seconds that one attempt may take."""
+"""Seconds for the search and its proof."""
 MEMORY_LIMIT = 16 * 2**30
 """Bytes that it may use."""
-MAX_DEATHS = 8
+MAX_DEATHS = 4
 """Questions that may kill the process before the search is given up."""
 
 
@@ -40,7 +41,7 @@ def partition(
         out: folder that gets `run_plan.json`, `run_plan.md` and the parts.
         inputs: `.npz` files with real inputs to prove on, besides random ones.
         keep_engines: keep the engines that were built to see whether the parts build.
-        time_limit: seconds for an attempt; each death of the parser or builder begins a new one.
+        time_limit: seconds for the search and its proof.
 
     Returns:
         The plan. A model that TensorRT takes as it is has one engine part and no remainder; one that it does not take
@@ -71,10 +72,13 @@ def partition(
 
 
 def _answer(request: dict[str, object], answers: Path, time_limit: float) -> dict[str, str]:
+    deadline = time.monotonic() + time_limit
     for _ in range(MAX_DEATHS + 1):
         try:
-            return run_apart(WORKER, request, time_limit, MEMORY_LIMIT)
+            return run_apart(WORKER, request, max(deadline - time.monotonic(), 1.0), MEMORY_LIMIT)
         except DiedError as error:
+            if error.end is End.TIME and time.monotonic() >= deadline:
+                raise StepError(f"the model could not be partitioned in {time_limit:g} s") from error
             if not note_death(answers, str(error)):
                 raise StepError(f"the model could not be partitioned: {error}") from error
     raise StepError(f"the model could not be partitioned: the parser or the builder died {MAX_DEATHS + 1} times of it")

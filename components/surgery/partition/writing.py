@@ -125,10 +125,9 @@ def _check_remainder(parts: Sequence[Part], folder: Path) -> None:
             try:
                 Model(load_onnx(folder / part.file))
             except EvaluationError as error:
-                words = ", ".join(f"{left.operator} {left.node!r}" for left in part.left[:5])
+                names = ", ".join(f"{left.operator} {left.node!r}" for left in part.left[:5]) or "what no engine takes"
                 raise UserError(
-                    f"no plan: {words} run neither in TensorRT nor in ONNX Runtime ({error}); "
-                    "export the model without them"
+                    f"{names}: runs neither in TensorRT nor in ONNX Runtime ({error}); export the model without it"
                 ) from error
 
 

@@ -32,6 +32,12 @@ def test_what_no_surgery_fixes_gets_a_plan_for_tensorrt_only(tmp_path):
     assert [path.name for path in (tmp_path / "out" / ORT).iterdir()] == ["model.onnx"]
 
 
+def test_without_an_engine_part_there_is_no_plan(tmp_path):
+    report = operated(models.nothing_supported(), tmp_path, RTX)[RTX].report
+    assert report.plan == "no run plan: no part of it is worth an engine; use ONNX Runtime"
+    assert not (tmp_path / "out" / RTX / "plan").exists()
+
+
 @pytest.mark.parametrize("build", [True, False])
 def test_a_model_that_tensorrt_takes_gets_none(build, tmp_path):
     results = operated(models.all_supported(), tmp_path, RTX, build=build)

@@ -1,5 +1,6 @@
 """Partition with the real parser and builder: what goes into an engine, what stays and why, and equal numbers."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import partition_models as models
 import pytest
 from onnx import helper
 
-from components.core.apart import DiedError
+from components.core.apart import DiedError, End
 from components.core.contracts.job import Runtime
 from components.core.contracts.run_plan import RUN_PLAN, RunPlan
 from components.core.errors import StepError, UserError
@@ -227,6 +228,18 @@ def test_a_death_that_is_not_the_parsers_is_a_failure(tmp_path, monkeypatch):
         planned(models.all_supported(), tmp_path)
 
 
+def test_the_time_is_for_all_attempts_together(tmp_path, monkeypatch):
+    def hangs(module, request, time_limit, memory_limit):
+        assert time_limit <= 0.2 or time_limit == 1.0
+        time.sleep(0.15)
+        Path(request["answers"], ASKING).write_text("0" * 64)
+        raise DiedError("it took longer", End.TIME)
+
+    monkeypatch.setattr(partition_run, "run_apart", hangs)
+    with pytest.raises(StepError, match=r"could not be partitioned in 0\.2 s"):
+        planned(models.all_supported(), tmp_path, time_limit=0.2)
+
+
 def test_real_inputs_take_part_in_the_proof(tmp_path):
     nodes = [
         models.conv("x", "c1"),
@@ -262,5 +275,5 @@ def test_what_runs_nowhere_is_named(tmp_path):
     ]
     model = models.model_of(nodes, models.IMAGE, {"y": models.FLOAT})
     model.opset_import.append(helper.make_opsetid("TRT", 1))
-    with pytest.raises(UserError, match="EfficientNMS_TRT 'efficient' run neither in TensorRT nor in ONNX Runtime"):
+    with pytest.raises(UserError, match="EfficientNMS_TRT 'efficient': runs neither in TensorRT nor in ONNX Runtime"):
         planned(model, tmp_path)
