@@ -39,9 +39,8 @@ class Choices:
     inputs: tuple[Path, ...] = ()
     """`.npz` files with real inputs for the proof."""
     build: bool = False
-    """Whether the runtimes build what they parse; in a run of the ladder the step `engine` does that next."""
-    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """Shapes of inputs with open dimensions, for that build."""
+    """Whether the runtimes build what they parse, open dimensions at `options.input_shapes`; in a run of the ladder the
+    step `engine` does that next."""
     time_limit: float = TIME_LIMIT
     """Seconds for the work on one model, and for each runtime's answer."""
     memory_limit: float | None = None
@@ -66,7 +65,7 @@ def run_surgery(job: Job, exported: Path, out: Path, options: Options | None = N
         exported: what `export` made. The models are those of its ``sources/`` manifest; without one, its variant
             `canonical`, or its only ONNX file.
         out: gets ``<runtime>/model.onnx``, ``surgery_report.json``, ``surgery_report.md`` and the manifest.
-        options: choices that the graph does not decide.
+        options: choices that the graph does not decide; open dimensions are at the job's input shape by default.
 
     Returns:
         The manifest: a variant ``surgery-<runtime>`` for the first model, ``surgery-<runtime>-<model>`` for others.
@@ -144,7 +143,7 @@ def operate_file(
 def ask(onnx: Path, runtime: Runtime, choices: Choices) -> Verdict:
     """What the runtime says of a file; see `diagnose`."""
     memory = MEMORY_LIMIT if choices.memory_limit is None else choices.memory_limit
-    return diagnose(onnx, runtime, choices.build, choices.shapes, choices.time_limit, memory)
+    return diagnose(onnx, runtime, choices.build, choices.options.input_shapes, choices.time_limit, memory)
 
 
 def diagnosis(onnx: Path, runtime: Runtime, choices: Choices) -> SurgeryReport:

@@ -37,8 +37,8 @@ def surgery(
     input_shape: Annotated[
         list[str] | None,
         typer.Option(
-            help="Shape of inputs with open dimensions for that build: `1,3,224,224`, or `NAME=1,128`. May be "
-            "repeated. Default: a few sizes are tried.",
+            help="Shape that inputs with open dimensions are pinned to for TensorRT (row 40): `1,3,224,224`, or "
+            "`NAME=1,128`. May be repeated. Default: they stay open, and a few sizes are tried in the build.",
             show_default=False,
         ),
     ] = None,
@@ -93,10 +93,11 @@ def surgery(
     choices = Choices(
         only=_rows("--only", only, targets) if only else None,
         skip=_rows("--skip", skip, targets) if skip else frozenset(),
-        options=Options(nms_rounds=nms_rounds, sampling_ratio=sampling_ratio),
+        options=Options(
+            nms_rounds=nms_rounds, sampling_ratio=sampling_ratio, input_shapes=_shapes(input_shape or [], model)
+        ),
         inputs=tuple(inputs or ()),
         build=build,
-        shapes=_shapes(input_shape or [], model),
         time_limit=time_limit,
         memory_limit=None if memory_limit is None else memory_limit * _MIB,
     )

@@ -361,9 +361,9 @@ RULES: tuple[Rule, ...] = (
         38,
         "Compress",
         "Compress, of which the number of results depends on the data",
-        "keep all rows and mask them (Where), or compress outside the model",
+        "surgery row 38 makes it a Gather; where the condition comes at run time, row 15 then sees to its fixed size",
     ),
-    _rule(38, "Det", "Det", "write the determinant out for small matrices, or compute it outside the model"),
+    _rule(38, "Det", "Det", "surgery row 38 writes it out for up to 3 x 3; compute larger ones outside the model"),
     _rule(
         38,
         "Optional OptionalGetElement OptionalHasElement",

@@ -12,6 +12,12 @@ _TAKEN = {
 }
 """Types that every runtime takes as an input."""
 
+_ENDS_IT = {
+    getattr(onnx.TensorProto, name)
+    for name in ("INT16", "UINT16", "UINT32", "UINT64", "STRING", "COMPLEX64", "COMPLEX128")
+}
+"""Types of weights at which TensorRT's parser stops; of inputs it complains, and goes on to the nodes."""
+
 Types = Mapping[str, onnx.TypeProto]
 Constants = Mapping[str, onnx.TensorProto]
 
@@ -29,10 +35,13 @@ def alone(model: onnx.ModelProto, node: onnx.NodeProto, known: Types, values: Co
     part.graph.name = "alone"
     part.graph.node.append(node)
     for name in dict.fromkeys(name for name in _reads(node) if name):
-        if name in values:
+        if name in values and values[name].data_type in _ENDS_IT:
+            kind = onnx.helper.make_tensor_type_proto(values[name].data_type, values[name].dims)
+            part.graph.input.append(onnx.ValueInfoProto(name=name, type=kind))
+        elif name in values:
             part.graph.initializer.append(values[name])
             part.graph.initializer[-1].name = name
-        elif name in known and _can_be_fed(known[name]):
+        elif name in known and known[name].HasField("tensor_type"):
             part.graph.input.append(onnx.ValueInfoProto(name=name, type=known[name]))
         else:
             return None

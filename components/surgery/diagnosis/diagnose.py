@@ -42,7 +42,7 @@ def diagnose(
         target: a runtime that takes ONNX. `tensorrt` is asked itself where it is installed, and is else judged by
             NVIDIA's list of supported operators.
         build: whether to build (compile) what parses.
-        shapes: of inputs with open dimensions, by name.
+        shapes: of inputs with open dimensions, by name; "" for every other one of that many dimensions.
         time_limit: seconds.
         memory_limit: bytes; None: no limit.
 

@@ -4,7 +4,7 @@ What was refused is cut out and the rest is asked again, until nothing is refuse
 their own at once, so that a model with two hundred NonZeros is not asked two hundred times.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -103,15 +103,17 @@ class _Search:
                 place = self._locate(current, complaint)
                 if place is not None:
                     refused.add(place.position)
-                elif complaint.tensor:  # what reads it cannot be judged
-                    refused |= readers(current, complaint.tensor)
                 yield from self._new(complaint, place, seen)
+            # What reads a tensor that is refused can only be judged alone.
+            reading = {place for one in complaints if one.tensor for place in readers(current, one.tensor)}
+            yield from self._alone([current.graph.node[position] for position in sorted(reading - refused)])
+            refused |= reading
             likewise = list(self._likewise(current, complaints))
             for complaint, place in likewise:
                 refused.add(place.position)
                 yield from self._new(complaint, place, Seen.LIKEWISE)
             for position in sorted(refused):
-                yield from self._inside(current, position)
+                yield from self._alone(inside(current.graph.node[position]))
             smaller = without(current, refused, self._types) if refused else None
             if smaller is None:
                 return
@@ -206,12 +208,12 @@ class _Search:
             if said is not None and (place.node.op_type, said.source) in about:
                 yield said, place
 
-    def _inside(self, model: onnx.ModelProto, position: int) -> Iterator[Failure]:
-        """What else is in the bodies of a node that is cut out, where a rule is known for it."""
-        for node in inside(model.graph.node[position]):
+    def _alone(self, nodes: Iterable[onnx.NodeProto]) -> Iterator[Failure]:
+        """What is said of nodes that are cut out unheard, where a rule is known for it."""
+        for node in nodes:
             said = self._complaint_alone(node)
             if said is not None and rule_for(node.op_type, said.words, self._attributes(node)):
-                yield from self._new(said, Place(node, position, True), Seen.LIKEWISE)
+                yield from self._new(said, Place(node, -1, True), Seen.LIKEWISE)
 
     def _complaint_alone(self, node: onnx.NodeProto) -> Complaint | None:
         part = alone(self._model, node, self._types, self._constants)

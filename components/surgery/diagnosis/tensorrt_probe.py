@@ -37,7 +37,7 @@ def examine(
         module: `tensorrt` or `tensorrt_rtx`.
         path: the ONNX file.
         build: whether to build.
-        shapes: of inputs with open dimensions, by name.
+        shapes: of inputs with open dimensions, by name; "" for every other one of that many dimensions.
         trace: file that names the node being parsed.
         tell: takes what is known so far, in case that this process does not live to say more.
 
@@ -123,11 +123,12 @@ def _shapes_to_try(
     inputs: Mapping[str, tuple[int, ...]], given: Mapping[str, Sequence[int]]
 ) -> Iterator[dict[str, tuple[int, ...]]]:
     """Shapes for the open inputs: the given ones; else with 1 for a first axis and a few sizes for the others."""
-    sides = _SIDES if any(name not in given for name in inputs) else _SIDES[:1]
-    for side in sides:
+    wanted = {name: given.get(name, given.get("", ())) for name in inputs}
+    wanted = {name: sizes for name, sizes in wanted.items() if len(sizes) == len(inputs[name])}
+    for side in _SIDES if len(wanted) < len(inputs) else _SIDES[:1]:
         fixed = {}
         for name, shape in inputs.items():
-            sizes = given.get(name, [1 if axis == 0 else side for axis in range(len(shape))])
+            sizes = wanted.get(name, [1 if axis == 0 else side for axis in range(len(shape))])
             fixed[name] = tuple(size if size != -1 else new for size, new in zip(shape, sizes, strict=True))
         yield fixed
 

@@ -14,6 +14,7 @@ from components.core.contracts.job import Job, Runtime
 from components.core.contracts.variant import SOURCES, Manifest, Status, Variant
 from components.core.errors import UserError
 from components.core.onnx_files import load_onnx, save_onnx
+from components.core.onnx_wire import signature
 from components.export.run import run_export
 from components.surgery import run as surgery_run
 from components.surgery.run import run_surgery
@@ -115,6 +116,17 @@ def test_what_was_left_is_in_the_reason(tmp_path):
     assert variant.status is Status.OK
     (given,) = run_surgery(job("tensorrt"), folder, tmp_path / "given", Options(sampling_ratio=2)).variants
     assert given.details["surgery"]["rows"] == [14]
+
+
+def test_open_dimensions_take_the_jobs_shape_for_tensorrt(tmp_path):
+    sizes = ["n", 3, "h", "w"]
+    model = make_model([helper.make_node("Relu", ["x"], ["y"])], {"x": (FLOAT, sizes)}, {"y": (FLOAT, sizes)})
+    folder = exported(tmp_path / "in", [model])
+    run_surgery(job("tensorrt-rtx", "openvino"), folder, tmp_path / "out")
+    shapes = {
+        name: signature(tmp_path / "out" / name / "model.onnx")[0][0].shape for name in ("tensorrt-rtx", "openvino")
+    }
+    assert shapes == {"tensorrt-rtx": (1, 3, 96, 96), "openvino": (-1, 3, -1, -1)}
 
 
 def test_a_damaged_file_is_the_users_to_mend(tmp_path):
