@@ -26,6 +26,6 @@ lock() {
   fi
 }
 
-lock light --extra report
+lock light --extra report --extra registry
 lock torch --extra laptop
 lock tensorrt --extra export --extra surgery --extra onnxruntime --extra openvino --extra benchmark --extra report

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest_plugins = ["fixtures.seaweedfs"]
+pytest_plugins = ["fixtures.kfp_server", "fixtures.model_registry_server", "fixtures.seaweedfs"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -5,15 +5,18 @@ from pathlib import Path
 
 from components.core.contracts.job import Job
 from components.core.contracts.leaderboard import Leaderboard
-from components.core.errors import StepError
+from components.core.errors import StepError, UserError
 from components.core.stepping import progress
 from components.publish.pointer import point_to
+from components.publish.provenance import Provenance
+from components.publish.published import read_version
 from components.publish.records import MANIFEST, VERSIONS, Release, VersionManifest
+from components.publish.registry import Registry, check_registry, register
 from components.publish.store import Store, open_store
 from components.publish.version import Version, make_version
 
 
-def run_publish(job: Job, board: Leaderboard, report: Path) -> str:
+def run_publish(job: Job, board: Leaderboard, report: Path, provenance: Provenance | None = None) -> str:
     """Stores the winner as a version and makes it the one in production.
 
     Nothing is visible before it is whole: the version's manifest is written after its files, the pointer after the
@@ -23,13 +26,14 @@ def run_publish(job: Job, board: Leaderboard, report: Path) -> str:
         job: says where to publish; its name is the name of the model there.
         board: the final board.
         report: folder of the report.
+        provenance: where the winner comes from.
 
     Returns:
         URI of the version's folder; empty, with the reason said through `progress`, if the job publishes nowhere or
         nothing won.
 
     Raises:
-        UserError: the place cannot be reached or written.
+        UserError: the place, or the registry that the job names, cannot be reached or written.
         StepError: the model file is not the one that was measured, or the place cannot keep a pointer safe.
     """
     if job.publish is None:
@@ -40,11 +44,13 @@ def run_publish(job: Job, board: Leaderboard, report: Path) -> str:
         return ""
     store = open_store(job.publish, job.name)
     store.check()
-    version = make_version(job, board, board.row(board.winner), report)
+    version = make_version(job, board, board.row(board.winner), report, provenance)
     progress(f"publishing version {version.manifest.version}")
     release = _store(store, version)
     production = point_to(store, release)
     progress(f"in production: {production.version}, before it {production.previous or 'nothing'}")
+    if job.publish.registry:
+        _register(store, release.version, Registry.of(job.publish.registry))
     return f"{store.uri}/{VERSIONS}/{release.version}"
 
 
@@ -56,6 +62,17 @@ def check_destination(job: Job) -> None:
     """
     if job.publish is not None:
         open_store(job.publish, job.name).check()
+        if job.publish.registry:
+            check_registry(Registry.of(job.publish.registry))
+
+
+def _register(store: Store, version: str, registry: Registry) -> None:
+    try:
+        registered = register(read_version(store, version), registry)
+    except (UserError, StepError) as error:
+        raise type(error)(f"{version} is published, but not registered: {error}") from error
+    state = "registered" if registered.new else "registered before"
+    progress(f"{state} at {registry.shown}: model {registered.model_id}, version {registered.version_id}")
 
 
 def _store(store: Store, version: Version) -> Release:

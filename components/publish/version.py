@@ -15,6 +15,7 @@ from components.core.files import confined, sha256_file, sha256_files, sha256_li
 from components.core.onnx_wire import external_data_files
 from components.core.storage import materialize
 from components.publish.model_card import model_card
+from components.publish.provenance import PROVENANCE, Provenance
 from components.publish.records import PublishedFile, VersionManifest
 from components.publish.signature import read_signature
 from components.publish.store import Content, sha256_of, size_of
@@ -38,7 +39,9 @@ class Version:
         return (self.manifest.model_dump_json(indent=2) + "\n").encode()
 
 
-def make_version(job: Job, board: Leaderboard, winner: Candidate, report: Path) -> Version:
+def make_version(
+    job: Job, board: Leaderboard, winner: Candidate, report: Path, provenance: Provenance | None = None
+) -> Version:
     """Collects everything that belongs to the winner.
 
     The version is named after what is served: model files, serving configuration, labels and options. The card and the
@@ -50,6 +53,7 @@ def make_version(job: Job, board: Leaderboard, winner: Candidate, report: Path) 
         board: the final board.
         winner: its winner's row.
         report: folder of the report.
+        provenance: where the winner comes from; it lies beside the card.
 
     Raises:
         StepError: the model's file is missing or not the one that was measured.
@@ -86,6 +90,8 @@ def make_version(job: Job, board: Leaderboard, winner: Candidate, report: Path) 
         files=[],
     )
     evidence: dict[str, Content] = {path: report / path for path in sha256_files(report)}
+    if provenance is not None:
+        evidence[PROVENANCE] = (provenance.model_dump_json(indent=2) + "\n").encode()
     evidence["model_card.md"] = model_card(job, board, manifest, signature).encode()
     return _with_evidence(manifest, serving, evidence)
 

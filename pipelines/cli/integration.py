@@ -1,5 +1,6 @@
 """A run's results and the published model, for other platforms."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,17 @@ RunFolder = Annotated[
     Path,
     typer.Argument(metavar="RUN", help="Folder of `hasten run --out`, or of a report.", show_default=False),
 ]
+PublishedModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="URI",
+        help="A published model, e.g. `s3://models/trees`, or one of its versions (`.../versions/<version>`).",
+        show_default=False,
+    ),
+]
+Endpoint = Annotated[str, typer.Option(help="S3 endpoint, for stores other than AWS.", show_default=False)]
+Region = Annotated[str, typer.Option(help="Region of the bucket.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -44,3 +56,41 @@ def metrics(
     else:
         write_textfile(results, out)
         typer.echo(str(out))
+
+
+@app.command(rich_help_panel=_PANEL)
+def register(
+    model: PublishedModel,
+    registry: Annotated[
+        str,
+        typer.Option(
+            envvar="HASTEN_REGISTRY_URL",
+            help="Address of the Model Registry, e.g. `http://localhost:8080`.",
+            show_default=False,
+        ),
+    ],
+    endpoint: Endpoint = "",
+    region: Region = "",
+    as_json: Json = False,
+) -> None:
+    """Register a published model in Kubeflow's Model Registry: in production, or the version that the URI names.
+
+    A job with `publish.registry` does it by itself. The same content is one version, however often it is registered.
+    `HASTEN_REGISTRY_TOKEN` is a bearer token, `HASTEN_REGISTRY_CA` a file with CA certificates.
+
+    **Example**
+
+    `hasten register s3://models/trees --registry http://localhost:8080`
+    """
+    from components.publish.published import read_published
+    from components.publish.registry import Registry
+    from components.publish.registry import register as enter
+
+    server = Registry.of(registry)
+    published = read_published(model, endpoint or None, region or None)
+    done = enter(published, server)
+    if as_json:
+        typer.echo(json.dumps(done._asdict()))
+    else:
+        state = "registered" if done.new else "was registered before"
+        typer.echo(f"{published.manifest.name} {published.manifest.version} {state}: version {done.version_id}")

@@ -68,10 +68,19 @@ def _climb(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineChannel:
     return dsl.OneOf(climbed.output, passed_on.output)
 
 
-def _publish(run: _Run, board: PipelineChannel, report_uri: PipelineChannel) -> PipelineChannel:
+def _publish(
+    run: _Run, board: PipelineChannel, report_uri: PipelineChannel, source_digest: PipelineChannel
+) -> PipelineChannel:
     where = place(destination(board=board, job=run.job), LIGHT)
     with dsl.If(where.output == "publish", name="publish"):
-        published = publish(job=run.job, board=board, report_uri=report_uri, code_version=run.code_version)
+        published = publish(
+            job=run.job,
+            board=board,
+            report_uri=report_uri,
+            code_version=run.code_version,
+            run_id=run.run_id,
+            source_digest=source_digest,
+        )
         place(published, LIGHT)
         published.set_caching_options(enable_caching=False)  # doing it twice changes nothing, and the store may have
     with dsl.Else(name="keep-to-oneself"):
@@ -155,5 +164,5 @@ def ladder(
         code_version=run.code_version,
     )
     place(reported, LIGHT)
-    published = _publish(run, final.outputs["Output"], reported.outputs["Output"])
+    published = _publish(run, final.outputs["Output"], reported.outputs["Output"], out["source_digest"])
     return Result(board=final.outputs["Output"], report_uri=reported.outputs["Output"], published_uri=published)

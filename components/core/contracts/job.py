@@ -210,6 +210,11 @@ class Publish(Contract):
         default=None, pattern=r"^https?://", description="S3 endpoint, for stores other than AWS"
     )
     region: str | None = None
+    registry: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="address of a Kubeflow Model Registry, where what is published is registered too",
+    )
 
 
 class Job(Contract):
