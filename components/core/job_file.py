@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from components.core.contracts.job import Job
 from components.core.errors import UserError
+from components.core.s3 import public_url
 
 MAX_BYTES = 256 * 1024
 """A job is a page of text; anything much larger is another file."""
@@ -245,5 +246,6 @@ def _printable(text: str, limit: int) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, str):
-        return f"'{_printable(value, 60)}'"
+        # Presigned URLs and passwords in URLs must not reach a log.
+        return f"'{_printable(public_url(value) if '://' in value else value, 60)}'"
     return _printable(repr(value), 60)

@@ -2,6 +2,9 @@
 
 import importlib
 import importlib.util
+import os
+import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +15,11 @@ from components.core.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+FACTORIES = "HASTEN_FACTORIES"
+"""Environment variable: the only packages that a job's factory may come from, separated by commas; default: any but
+Python's own and those that run what they are told to."""
+_RUNNERS = frozenset({"pip", "setuptools", "IPython", "torch.hub", "torch.utils.cpp_extension"})
+"""Packages, besides Python's own, whose functions run commands or fetch code: no model comes from there."""
 _SHOWN = 3
 """How many mismatching keys an error lists of each kind."""
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "weights", "ema")
@@ -54,9 +62,28 @@ def read_state_dict(path: Path) -> "dict[str, torch.Tensor]":
     """
     if not path.is_file():
         raise UserError(f"weights {path.name} do not exist at {path}; check model.weights")
+    refuse_compressed(path, f"weights {path.name}")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return _read_pickled_tensors(path)
+
+
+def refuse_compressed(path: Path, what: str) -> None:
+    """Refuses a zip archive with compressed members: torch writes none, and a small file could fill the memory.
+
+    Raises:
+        UserError: a member is compressed, or the archive's list claims more than the file holds.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # the reader says what is damaged
+    packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if packed or sum(member.file_size for member in members) > path.stat().st_size:
+        raise UserError(f"{what} is a compressed archive, which torch never writes; save it again with torch")
 
 
 def _read_safetensors(path: Path) -> "dict[str, torch.Tensor]":
@@ -114,8 +141,32 @@ def _call_factory(factory: str, kwargs: dict[str, Any]) -> "torch.nn.Module":
     return model
 
 
+def check_package(factory: str) -> None:
+    """Refuses a factory that would make a job a command line, such as `subprocess:run`, or is not on the allow-list.
+
+    Raises:
+        UserError: the package is Python's own, one that runs or fetches code, or not in `HASTEN_FACTORIES`.
+    """
+    module = factory.partition(":")[0]
+    parts = module.split(".")
+    names = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    allowed = {name.strip() for name in os.environ.get(FACTORIES, "").split(",") if name.strip()}
+    if allowed:
+        if not names & allowed:
+            raise UserError(
+                f"model.factory {factory}: {module} is not among {FACTORIES} ({', '.join(sorted(allowed))}); "
+                "add it there to allow it"
+            )
+    elif parts[0] in sys.stdlib_module_names or names & _RUNNERS:
+        raise UserError(
+            f"model.factory {factory}: {module} makes no models; give a function of your own package that returns one "
+            f"(or allow {module} in {FACTORIES})"
+        )
+
+
 def _import_factory(factory: str) -> Callable[..., object]:
     module_name, _, function_name = factory.partition(":")
+    check_package(factory)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

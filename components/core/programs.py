@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import UserError
+from components.core.models import refuse_compressed
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,7 @@ def load_program(path: Path) -> "torch.nn.Module":
 
     if not path.is_file():
         raise UserError(f"program {path.name} does not exist at {path}; check model.program")
+    refuse_compressed(path, f"program {path.name}")
     _refuse_code(path)
     try:
         program = torch.export.load(path)

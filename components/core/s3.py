@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from components.core.endpoints import RefusedAddressError, check_endpoint, guard
 from components.core.errors import UserError
 from components.core.files import room_for, scratch, shortened
 from components.core.formats import size as size_text
@@ -24,6 +26,7 @@ CACHE = "HASTEN_CACHE"
 PARALLEL_DOWNLOADS = 8
 _CHUNK = 1 << 20
 _ATTEMPTS = 3
+_REGION = re.compile(r"[a-z0-9-]{1,63}")
 _CONFLICTS = ("PreconditionFailed", "ConditionalRequestConflict")
 
 
@@ -53,9 +56,14 @@ def parse_s3(uri: str) -> S3Location:
     """Splits `s3://bucket/key`.
 
     Raises:
-        UserError: it is no S3 URI with a bucket.
+        UserError: it is no S3 URI with a bucket, or holds a password, which then stands in no message.
     """
     bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if "@" in bucket:
+        raise UserError(
+            f"{shortened(public_url(uri))} was given with a user name or password; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY and write s3://bucket/key"
+        )
     if not uri.startswith("s3://") or not bucket or "\0" in uri:
         raise UserError(f"{shortened(uri)} is no S3 URI; write s3://bucket/key")
     return S3Location(bucket, key)
@@ -73,7 +81,8 @@ class S3:
     """One store: an endpoint with the credentials that boto3 finds.
 
     Args:
-        endpoint: URL of the store; default: `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, else AWS itself.
+        endpoint: URL of the store as a job names it, which `check_endpoint` judges; default: `AWS_ENDPOINT_URL_S3` or
+            `AWS_ENDPOINT_URL`, else AWS itself.
         region: default: the one that boto3 finds, else `us-east-1`.
     """
 
@@ -83,7 +92,15 @@ class S3:
 
     @cached_property
     def client(self) -> "S3Client":
-        """The boto3 client, made on first use."""
+        """The boto3 client, made on first use.
+
+        Raises:
+            UserError: the endpoint or the region is none, or a job may not name it.
+        """
+        if self.endpoint:
+            check_endpoint(self.endpoint)
+        if self.region and not _REGION.fullmatch(self.region):
+            raise UserError(f"the S3 region {shortened(self.region)} is none; write it like eu-central-1")
         settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
         try:
             return _client(self.endpoint, self.region, settings, os.getpid())
@@ -211,11 +228,17 @@ class S3:
             yield
         except passing:
             raise
-        except Boto3Error as error:
+        except (Boto3Error, BotoCoreError, ClientError) as error:
+            refused = _refused(error)
+            if refused is not None:
+                raise UserError(f"{shortened_uri(uri)}: {refused}") from error
             # A transfer of many parts hides what failed in it.
-            raise UserError(explain(error.__cause__ or error.__context__ or error, uri, self.shown_endpoint)) from error
-        except (BotoCoreError, ClientError) as error:
-            raise UserError(explain(error, uri, self.shown_endpoint)) from error
+            cause = (error.__cause__ or error.__context__) if isinstance(error, Boto3Error) else None
+            raise UserError(explain(cause or error, uri, self.shown_endpoint)) from error
+        except RecursionError as error:  # boto3 asks for the bucket's region again at each redirect
+            raise UserError(
+                f"{shortened_uri(uri)}: {self.shown_endpoint} answers with redirects only; check the endpoint"
+            ) from error
         except UserError as error:
             if uri in str(error):
                 raise
@@ -241,9 +264,23 @@ def _client(
         s3={"addressing_style": "path"},
     )
     session = boto3.Session()
-    return session.client(
+    client = session.client(
         "s3", endpoint_url=endpoint, region_name=region or session.region_name or "us-east-1", config=config
     )
+    if endpoint:
+        guard(client, endpoint)
+    return client
+
+
+def _refused(error: BaseException | None) -> RefusedAddressError | None:
+    """The refusal of an address among an error's causes."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, RefusedAddressError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _holds(path: Path, size: int) -> bool:

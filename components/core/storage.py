@@ -17,7 +17,7 @@ from components.core.files import (
     write_json_atomic,
 )
 from components.core.formats import size as size_text
-from components.core.s3 import S3, S3Object, cache_folder, parse_s3
+from components.core.s3 import S3, S3Object, cache_folder, parse_s3, public_url
 
 __all__ = [
     "is_remote",
@@ -48,7 +48,7 @@ def local_path(uri: str) -> Path:
     parts = urlsplit(uri)
     if parts.scheme != "file":
         raise UserError(
-            f"{shortened(uri)}: {parts.scheme}:// is not supported; give a path, file:///path or s3://bucket/key"
+            f"{shortened(public_url(uri))}: {parts.scheme}:// is not supported; give a path, file:///path or s3://bucket/key"
         )
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise UserError(f"{shortened(uri)} names the host {parts.netloc!r}; write file:///path with three slashes")

@@ -172,6 +172,7 @@ def test_a_bad_command_is_one_line(job_folder, capsys, arguments, line):
 def test_a_store_that_cannot_be_reached_is_refused_before_any_work(job_folder, capsys, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "kept-to-itself")
+    monkeypatch.setenv("HASTEN_ALLOWED_ENDPOINTS", "127.0.0.1:9")
     with_job(job_folder, "publish", {"to": "s3://models/trees", "endpoint": "http://127.0.0.1:9"})
     code, lines = run("run", job_folder / "job.yaml", "--out", "out", capsys=capsys)
     assert code == 2

@@ -216,9 +216,17 @@ def closed_port() -> Iterator[int]:
 
 
 def test_an_endpoint_that_does_not_answer(s3: S3Server, closed_port: int) -> None:
-    message = error_of("s3://bucket/a", endpoint=f"http://user:hidden@127.0.0.1:{closed_port}")
+    message = error_of("s3://bucket/a", endpoint=f"http://127.0.0.1:{closed_port}")
     assert f"http://127.0.0.1:{closed_port} cannot be reached (EndpointConnectionError); check the endpoint" in message
-    assert "hidden" not in message
+
+
+def test_a_password_in_a_place_is_refused_and_not_shown(s3: S3Server) -> None:
+    for message in (
+        error_of("s3://bucket/a", endpoint="http://user:hidden@127.0.0.1:9000"),
+        error_of("s3://user:hidden@bucket/a"),
+    ):
+        assert "user name or password; " in message
+        assert "hidden" not in message
 
 
 def test_an_endpoint_that_is_no_url(s3: S3Server) -> None:
