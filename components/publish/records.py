@@ -35,6 +35,10 @@ class VersionManifest(Contract):
     model: str = Field(description="path of the model file")
     model_card: str = Field(description="path of the model card")
     report: str = Field(description="path of the folder with the report of the run that published the version")
+    engine: dict[str, Any] | None = Field(
+        default=None, description="of an engine: what built it, for which GPUs, from which ONNX file, and `gpu`"
+    )
+    fallback: str | None = Field(default=None, description="of an engine: path of the ONNX file that it was built from")
     files: list[PublishedFile] = Field(description="every file of the version but this one")
 
 

@@ -9,11 +9,13 @@ import json
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from components.core.contracts.job import Runtime
+from components.core.endpoints import ALLOWED, check_endpoint
 from components.core.errors import StepError, UserError
 from components.core.files import shortened
 from components.core.s3 import public_url
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from mr_openapi import MetadataValue, ModelRegistryServiceApi
 
 T = TypeVar("T")
+URL = "HASTEN_REGISTRY_URL"
 TOKEN = "HASTEN_REGISTRY_TOKEN"  # noqa: S105  (the variable's name)
 TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105
 CA_CERT = "HASTEN_REGISTRY_CA"
@@ -74,6 +77,27 @@ class Registry:
             token = Path(token_file).read_text().strip()
         return Registry(url.rstrip("/"), token, Path(ca_cert) if ca_cert else None)
 
+    @staticmethod
+    def of_job(url: str) -> "Registry":
+        """The registry that a job names, which whoever runs the job need not have looked at.
+
+        The token goes only to the one that the operator names in ``HASTEN_REGISTRY_URL``. Any other must be where
+        a job's S3 endpoint may be (`check_endpoint`), and gets none.
+
+        Raises:
+            UserError: a job may not name it, or as of `of`.
+        """
+        if _place(url) == _place(os.environ.get(URL, "")):
+            return Registry.of(url)
+        try:
+            check_endpoint(url)
+        except UserError as error:
+            raise UserError(
+                f"publish.registry: a job may not name {public_url(url)}; if it is your registry, set {URL} to it or "
+                f"add it to {ALLOWED}"
+            ) from error
+        return replace(Registry.of(url), token="")
+
     @property
     def shown(self) -> str:
         """The address without a user name or password."""
@@ -88,6 +112,14 @@ class Registered(NamedTuple):
     artifact_id: str
     new: bool
     """Whether anything of it had to be made."""
+
+
+def _place(url: str) -> tuple[str, str | None, int | None]:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return "", url, None
 
 
 def register(published: Published, registry: Registry) -> Registered:

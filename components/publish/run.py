@@ -44,13 +44,14 @@ def run_publish(job: Job, board: Leaderboard, report: Path, provenance: Provenan
         return ""
     store = open_store(job.publish, job.name)
     store.check()
+    registry = Registry.of_job(job.publish.registry) if job.publish.registry else None
     version = make_version(job, board, board.row(board.winner), report, provenance)
     progress(f"publishing version {version.manifest.version}")
     release = _store(store, version)
     production = point_to(store, release)
     progress(f"in production: {production.version}, before it {production.previous or 'nothing'}")
-    if job.publish.registry:
-        _register(store, release.version, Registry.of(job.publish.registry))
+    if registry is not None:
+        _register(store, release.version, registry)
     return f"{store.uri}/{VERSIONS}/{release.version}"
 
 
@@ -63,7 +64,7 @@ def check_destination(job: Job) -> None:
     if job.publish is not None:
         open_store(job.publish, job.name).check()
         if job.publish.registry:
-            check_registry(Registry.of(job.publish.registry))
+            check_registry(Registry.of_job(job.publish.registry))
 
 
 def _register(store: Store, version: str, registry: Registry) -> None:

@@ -6,6 +6,8 @@ from components.core.contracts.job import Runtime, Target
 from components.publish.signature import Signature, Tensor
 
 REPOSITORY = "model_repository"
+FALLBACK = "fallback_repository"
+"""The same model, by the same name, as ONNX: an engine runs only on the GPUs and the version that it was built for."""
 
 
 class Backend(NamedTuple):

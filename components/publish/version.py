@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components.core.contracts.job import Job, Runtime
 from components.core.contracts.leaderboard import Candidate, Leaderboard
@@ -19,8 +20,9 @@ from components.publish.provenance import PROVENANCE, Provenance
 from components.publish.records import PublishedFile, VersionManifest
 from components.publish.signature import read_signature
 from components.publish.store import Content, sha256_of, size_of
-from components.publish.triton import BACKENDS, REPOSITORY, config_pbtxt
+from components.publish.triton import BACKENDS, FALLBACK, REPOSITORY, config_pbtxt
 
+ENGINES = (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
 VERSION_DIGITS = 16
 EVIDENCE_DIGITS = 12
 
@@ -66,6 +68,8 @@ def make_version(
     if winner.runtime in BACKENDS:
         config = config_pbtxt(job.name, Path(served_model).name, winner.runtime, signature, job.target)
         serving[f"{REPOSITORY}/{job.name}/config.pbtxt"] = config.encode()
+    fallback = _fallback(job, winner, model)
+    serving |= fallback
     content = {
         "name": job.name,
         "task": job.task,
@@ -87,6 +91,8 @@ def make_version(
         model=served_model,
         model_card="",
         report="",
+        engine=_engine(winner, board),
+        fallback=next(iter(fallback), None),
         files=[],
     )
     evidence: dict[str, Content] = {path: report / path for path in sha256_files(report)}
@@ -125,6 +131,38 @@ def _measured_file(winner: Candidate) -> tuple[Path, Path]:
     if winner.sha256 and found != winner.sha256:
         raise StepError(f"{model} has sha256 {found[:12]}..., but {winner.sha256[:12]}... was measured; run again")
     return folder, model
+
+
+def _fallback(job: Job, winner: Candidate, engine: Path) -> dict[str, Content]:
+    """Path in the version -> content of the ONNX file that an engine was built from, the file itself first.
+
+    The same names and shapes as the engine's, so that a client of one is a client of the other.
+    """
+    card = winner.details.get("engine")
+    if winner.runtime not in ENGINES or not isinstance(card, dict):
+        return {}
+    beside = sorted(engine.parent.glob("*.onnx"))
+    onnx = next((path for path in beside if sha256_file(path) == card.get("onnx_sha256")), None)
+    if onnx is None:
+        return {}
+    place = f"{FALLBACK}/{job.name}"
+    files: dict[str, Content] = {f"{place}/1/model.onnx": onnx}
+    for location in external_data_files(onnx):
+        files[f"{place}/1/{location}"] = confined(onnx.parent, location, str(onnx))
+    signature = read_signature(onnx, job.task, job.target.input_shape)
+    config = config_pbtxt(job.name, "model.onnx", Runtime.ONNXRUNTIME, signature, job.target)
+    files[f"{place}/config.pbtxt"] = config.encode()
+    return files
+
+
+def _engine(winner: Candidate, board: Leaderboard) -> dict[str, Any] | None:
+    """What a person needs to know before they run an engine elsewhere."""
+    card = winner.details.get("engine")
+    if winner.runtime not in ENGINES or not isinstance(card, dict):
+        return None
+    known = ("module", "version", "compute_capabilities", "onnx_sha256", "precisions")
+    gpu = (board.environment | winner.versions).get("gpu", "none")
+    return {name: card[name] for name in known if name in card} | {"gpu": gpu}
 
 
 def _variants(folder: Path) -> Manifest | None:

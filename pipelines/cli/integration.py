@@ -94,3 +94,54 @@ def register(
     else:
         state = "registered" if done.new else "was registered before"
         typer.echo(f"{published.manifest.name} {published.manifest.version} {state}: version {done.version_id}")
+
+
+@app.command(rich_help_panel=_PANEL)
+def kserve(
+    model: PublishedModel,
+    name: Annotated[str, typer.Option(help="Of the service. Default: the model's.", show_default=False)] = "",
+    namespace: Annotated[str, typer.Option(help="Of the service.", show_default=False)] = "",
+    runtime: Annotated[str, typer.Option(help="KServe's serving runtime that is Triton.")] = "kserve-tritonserver",
+    account: Annotated[
+        str, typer.Option("--service-account", help="Account that may read the store.", show_default=False)
+    ] = "",
+    cpu: Annotated[str, typer.Option(help="CPUs, as Kubernetes counts them.")] = "2",
+    memory: Annotated[str, typer.Option(help="Memory.")] = "4Gi",
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs; 0: on a CPU node.")] = 0,
+    gpu_resource: Annotated[str, typer.Option(help="Kubernetes' name of the GPU.")] = "nvidia.com/gpu",
+    gpu_product: Annotated[
+        str, typer.Option(help="Node label `nvidia.com/gpu.product`: the GPU of the engine.", show_default=False)
+    ] = "",
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="Serve the ONNX file that the engine was built from.")
+    ] = False,
+    endpoint: Endpoint = "",
+    region: Region = "",
+) -> None:
+    """Print KServe's InferenceService of a published model, as YAML: Triton on the version's model repository.
+
+    **Examples**
+
+    `hasten kserve s3://models/trees --service-account models-reader | kubectl apply -f -`
+
+    `hasten kserve s3://models/trees --gpus 1 --gpu-product NVIDIA-L4`
+    """
+    import yaml
+
+    from components.publish.published import read_published
+    from pipelines.integration.kserve import Serving, inference_service
+
+    serving = Serving(
+        name=name,
+        namespace=namespace,
+        runtime=runtime,
+        account=account,
+        cpu=cpu,
+        memory=memory,
+        gpus=gpus,
+        gpu_resource=gpu_resource,
+        node_selector={"nvidia.com/gpu.product": gpu_product} if gpu_product else {},
+        fallback=fallback,
+    )
+    document = inference_service(read_published(model, endpoint or None, region or None), serving)
+    typer.echo(yaml.safe_dump(document, sort_keys=False), nl=False)

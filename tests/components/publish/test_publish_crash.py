@@ -12,7 +12,6 @@ from pathlib import Path
 
 import botocore.httpsession
 import pytest
-from published import check_version, make_board, make_job, make_report, reader
 
 from components.core.contracts.job import Job
 from components.core.contracts.leaderboard import Leaderboard
@@ -21,6 +20,7 @@ from components.publish.pointer import read_production
 from components.publish.records import VERSIONS
 from components.publish.run import run_publish
 from components.publish.store import Store, open_store
+from fixtures.published import check_version, make_board, make_job, make_report, reader
 from fixtures.seaweedfs import S3Server
 
 FORK = multiprocessing.get_context("fork")

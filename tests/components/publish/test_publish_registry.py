@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published import make_board, make_job, make_report
 
 from components.core.contracts.job import Job, Runtime
 from components.core.errors import StepError, UserError
@@ -17,6 +16,7 @@ from components.publish.published import Published, read_published
 from components.publish.registry import Registry, register
 from components.publish.run import check_destination, run_publish
 from fixtures.model_registry_server import ModelRegistryServer
+from fixtures.published import make_board, make_job, make_report
 
 PROVENANCE = Provenance(run_id="run-7", source_digest="d" * 64, code_version="c" * 16)
 
@@ -192,6 +192,31 @@ def test_the_token_comes_from_the_environment_and_shows_nowhere(
     assert not register(published, Registry.of(model_registry.url)).new
     with_password = Registry.of(model_registry.url.replace("http://", "http://user:hidden@"))
     assert "hidden" not in with_password.shown
+
+
+def test_a_job_sends_the_token_to_the_operators_registry_only(
+    model_registry: ModelRegistryServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HASTEN_REGISTRY_TOKEN", "s3cret")
+    assert Registry.of_job(model_registry.url).token == "s3cret"
+    monkeypatch.setenv("HASTEN_REGISTRY_URL", "https://registry.example.com")
+    for url in (
+        model_registry.url,
+        "http://169.254.169.254",
+        "http://localhost:1",
+        "http://[::1]:80",
+        "http://10.0.0.1",
+    ):
+        with pytest.raises(UserError, match=r"^publish\.registry: a job may not name http") as raised:
+            run_publish(job_for(tmp_path, url), make_board(tmp_path / "int8"), make_report(tmp_path / "report"))
+        assert "HASTEN_REGISTRY_URL" in str(raised.value)
+        with pytest.raises(UserError):
+            check_destination(job_for(tmp_path, url))
+    assert not (tmp_path / "models").exists()
+    assert not model_registry.requests
+    assert Registry.of_job("https://registry.example.com/").token == "s3cret"
+    monkeypatch.setenv("HASTEN_ALLOWED_ENDPOINTS", "127.0.0.1")
+    assert Registry.of_job(model_registry.url).token == ""
 
 
 def test_it_works_inside_an_event_loop(model_registry: ModelRegistryServer, published: Published) -> None:

@@ -10,7 +10,6 @@ import botocore.exceptions
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from published import check_version, make_board, make_job, make_report, reader
 
 from components.core.contracts.job import Job
 from components.core.errors import StepError, UserError
@@ -23,6 +22,7 @@ from components.publish.records import Production, Release
 from components.publish.run import check_destination, run_publish
 from components.publish.s3_store import S3Store
 from components.publish.store import Store, Stored, open_store
+from fixtures.published import check_version, make_board, make_job, make_report, reader
 from fixtures.seaweedfs import S3Server
 
 

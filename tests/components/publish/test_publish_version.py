@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published import make_board, make_job, make_report, save_model
+from triton_schema import parse_config
 
 from components.core.contracts.job import Runtime, Task
 from components.core.contracts.leaderboard import Leaderboard
 from components.core.errors import StepError
+from components.core.files import sha256_file
 from components.publish.signature import Signature, Tensor, read_signature
 from components.publish.triton import config_pbtxt
 from components.publish.version import Version, make_version
+from fixtures.published import make_board, make_job, make_report, save_model
 
 DETECTOR = Signature(
     (Tensor("image", "FP32", (1, 3, 64, 64)),),
@@ -149,6 +151,46 @@ def test_an_engine(tmp_path: Path, runtime: Runtime, path: str) -> None:
     card = text_of(version, version.manifest.model_card)
     assert ("Triton Inference Server has no backend" in card) == (runtime is Runtime.TENSORRT_RTX)
     assert ("model_repository/trees/config.pbtxt" in version.files) == (runtime is Runtime.TENSORRT)
+
+
+@pytest.mark.parametrize("runtime", [Runtime.TENSORRT, Runtime.TENSORRT_RTX])
+def test_an_engine_has_its_onnx_file_as_fallback(tmp_path: Path, runtime: Runtime) -> None:
+    folder = tmp_path / "int8"
+    folder.mkdir()
+    (folder / "m.engine").write_bytes(b"an engine")
+    save_model(folder / "model.onnx", location="model.onnx.data")
+    save_model(folder / "other.onnx", seed=3)
+    card = {
+        "module": "tensorrt", "version": "11.0", "compute_capabilities": ["8.9"], "layers": {"x": 1},
+        "onnx_sha256": sha256_file(folder / "model.onnx"),
+    }  # fmt: skip
+    board = make_board(folder, runtime=runtime, file="m.engine")
+    rows = [
+        row.model_copy(update={"details": {"engine": card}}) if row.id == "int8" else row for row in board.candidates
+    ]
+    board = board.model_copy(update={"candidates": rows, "environment": {"gpu": "NVIDIA L4"}})
+    version = version_of(tmp_path, board)
+    manifest = version.manifest
+    assert manifest.fallback == "fallback_repository/trees/1/model.onnx"
+    assert version.files[manifest.fallback] == folder / "model.onnx"
+    assert version.files["fallback_repository/trees/1/model.onnx.data"] == folder / "model.onnx.data"
+    config = parse_config(text_of(version, "fallback_repository/trees/config.pbtxt"))
+    assert (config.name, config.backend, config.default_model_filename) == ("trees", "onnxruntime", "model.onnx")
+    assert manifest.engine is not None
+    assert {name: manifest.engine[name] for name in ("module", "version", "compute_capabilities", "gpu")} == {
+        "module": "tensorrt",
+        "version": "11.0",
+        "compute_capabilities": ["8.9"],
+        "gpu": "NVIDIA L4",
+    }
+    if runtime is Runtime.TENSORRT:  # a client of one is a client of the other
+        engine = parse_config(text_of(version, "model_repository/trees/config.pbtxt"))
+        assert [(one.name, one.data_type, list(one.dims)) for one in (*engine.input, *engine.output)] == [
+            (one.name, one.data_type, list(one.dims)) for one in (*config.input, *config.output)
+        ]
+    # Without the ONNX file there is none, and a file that the engine was not built from is none either.
+    (folder / "model.onnx").unlink()
+    assert version_of(tmp_path, board).manifest.fallback is None
 
 
 def test_a_model_that_is_not_the_measured_one(tmp_path: Path) -> None:
