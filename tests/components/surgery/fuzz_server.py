@@ -28,8 +28,9 @@ from components.surgery import run as surgery_run
 from components.surgery.partition import oracle
 from components.surgery.partition import run as partition_run
 
-CASE_LIMIT = float(os.environ.get("HASTEN_FUZZ_CASE_SECONDS", "30"))
-"""Seconds for one case; the real limits are for real models."""
+CPU_LIMIT, WALL_LIMIT = 20, 300
+"""Seconds for one process; the real limits are for real models. A busy machine may stand still for a minute, so that
+the clock on the wall only stops what waits for ever."""
 MEMORY = 6 * 2**30
 IMPORTED = (
     "components.surgery.worker",
@@ -56,17 +57,19 @@ def run_forked(command: list[str], log: Path, time_limit: float, memory_limit: f
                 os.dup2(stream.fileno(), 2)
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT, CPU_LIMIT + 5))
             importlib.import_module(module).main(Path(question), Path(answer))
             code = 0
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
-    deadline = time.monotonic() + min(time_limit, CASE_LIMIT)
+    deadline = time.monotonic() + min(time_limit, WALL_LIMIT)
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            return os.waitstatus_to_exitcode(status)
+            code = os.waitstatus_to_exitcode(status)
+            return End.TIME if code == -signal.SIGXCPU else code
         time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
