@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fixtures.published import check_version, make_board, make_job, make_report, reader
 
 from components.core.errors import UserError
 from components.publish.pointer import read_production
 from components.publish.run import run_publish
 from components.publish.store import open_store
 from fixtures.cutting_proxy import proxy_before
+from fixtures.published import check_version, make_board, make_job, make_report, reader
 from fixtures.seaweedfs import MortalServer, point_to
 
 pytestmark = pytest.mark.slow
