@@ -1,5 +1,7 @@
 """Operates on one model: finds the patterns of the table, replaces them, proves each, takes back what fails."""
 
+import contextlib
+import gc
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -89,10 +91,12 @@ def operate_apart(
     # Shapes are inferred once for each change; those that came with the model may be wrong.
     original = infer_shapes(skeleton)
     theatre = _Theatre(original, weights, replace(options or Options(), target=target), Prover(seeds, weights))
-    for _ in range(_MAX_SWEEPS):
-        changed = [theatre.perform(surgery) for surgery in surgeries]
-        if not any(changed):
-            break
+    with _collecting_by_hand():
+        for _ in range(_MAX_SWEEPS):
+            changed = [theatre.perform(surgery) for surgery in surgeries]
+            gc.collect()
+            if not any(changed):
+                break
     untouched = theatre.model is original
     report = SurgeryReport(
         target=target,
@@ -103,6 +107,18 @@ def operate_apart(
         seconds=time.monotonic() - started,
     )
     return (skeleton if untouched else theatre.model), report
+
+
+@contextlib.contextmanager
+def _collecting_by_hand() -> Iterator[None]:
+    """Graphs are many small objects in cycles: left to itself, the collector goes through all of them all the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass(frozen=True)
