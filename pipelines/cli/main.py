@@ -3,10 +3,12 @@
 import sys
 
 from pipelines.cli import (
+    argo,
     cluster,
     compiling,
     doctor,
     errors,
+    fleet,
     integration,
     partition,
     run,
@@ -17,7 +19,7 @@ from pipelines.cli import (
 )
 from pipelines.cli.app import app
 
-COMMANDS = (run, steps, surgery, partition, cluster, integration, doctor, compiling, sample, schema)
+COMMANDS = (run, fleet, steps, surgery, partition, cluster, argo, integration, doctor, compiling, sample, schema)
 """Modules whose import adds their commands to the application, in the order of the help page."""
 
 
