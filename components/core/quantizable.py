@@ -5,9 +5,10 @@ them costs accuracy and, in TensorRT, breaks the typing, for no speed-up. It is 
 by names: what a layer with constant weights depends on, without passing through a RoI pooling's boxes, is learned.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import onnx
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -57,6 +58,57 @@ def constant_tensors(graph: "onnx.GraphProto") -> set[str]:
         if node.op_type == "Constant" or (node.input and all(name in constants or not name for name in node.input)):
             constants.update(node.output)
     return constants
+
+
+def constant_value(model: "onnx.ModelProto", tensor: str) -> "npt.NDArray[Any]":
+    """The numbers of a constant tensor: of an initializer, or computed from constants alone.
+
+    Raises:
+        KeyError: the tensor is not constant.
+    """
+    import onnx
+    from onnx import numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    graph = model.graph
+    initializers = {initializer.name: initializer for initializer in graph.initializer}
+    if tensor in initializers:
+        return numpy_helper.to_array(initializers[tensor])
+    producers = {name: node for node in graph.node for name in node.output}
+    needed: dict[str, onnx.NodeProto] = {}
+    waiting = [tensor]
+    while waiting:
+        name = waiting.pop()
+        if not name or name in initializers:
+            continue
+        node = producers[name]
+        if node.output[0] not in needed:
+            needed[node.output[0]] = node
+            waiting.extend(node.input)
+    nodes = [node for node in graph.node if node.output and node.output[0] in needed]
+    read = {name for node in nodes for name in node.input}
+    part = onnx.helper.make_graph(
+        nodes,
+        "constant",
+        [],
+        [onnx.ValueInfoProto(name=tensor)],
+        initializer=[initializers[name] for name in sorted(read & initializers.keys())],
+    )
+    whole = onnx.helper.make_model(part, opset_imports=model.opset_import, ir_version=model.ir_version)
+    results: Any = ReferenceEvaluator(whole).run(None, {})
+    value: npt.NDArray[Any] = results[0]
+    return value
+
+
+def float_tensors(model: "onnx.ModelProto") -> set[str]:
+    """Names of all tensors of type float32, by shape inference."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=False).graph
+    infos = [*inferred.value_info, *inferred.input, *inferred.output]
+    kind = onnx.TensorProto.FLOAT
+    names = {info.name for info in infos if info.type.tensor_type.elem_type == kind}
+    return names | {initializer.name for initializer in model.graph.initializer if initializer.data_type == kind}
 
 
 def name_nodes(graph: "onnx.GraphProto") -> None:

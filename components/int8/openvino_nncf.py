@@ -4,51 +4,80 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from components.core.stepping import progress
-
 _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 _GATES = ("ROIAlign", "Gather", "GatherND", "GatherElements", "GridSample")
 
 
-def quantize_openvino(model_path: Path, out: Path, batches: list[npt.NDArray[np.float32]]) -> dict[str, Any]:
-    """Writes the INT8 form of a model as OpenVINO IR.
+CALIBRATORS = ("default", "min-max", "mse", "percentile")
+"""Range estimators of NNCF by hasten's names, in the order of trying; `default` is what NNCF takes for the target.
+NNCF has no entropy calibration."""
+
+
+def quantize_nncf(
+    model: Any,
+    batches: list[npt.NDArray[np.float32]],
+    calibrator: str = "default",
+    *,
+    transformer: bool = False,
+    smooth: bool = True,
+) -> Any:
+    """An INT8 copy of an OpenVINO model: mixed preset, fast bias correction, the tail in FP32.
 
     Args:
-        model_path: FP32 ONNX file.
-        out: `.xml` file to write; its weights go beside it, as `.bin`.
+        model: FP32 `openvino.Model`; stays as it is.
         batches: calibration inputs ``[N, 3, H, W]``.
-
-    Returns:
-        Facts for the report: quantizers, nodes left in FP32.
+        calibrator: one of `CALIBRATORS`.
+        transformer: place the quantizers as transformers need them.
+        smooth: SmoothQuant, which NNCF offers for transformers only.
     """
-    import openvino
-
     with _quiet():
         import nncf
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters
 
-        model = openvino.Core().read_model(model_path)
-        tail = tail_operations(model)
-        progress(f"calibrating openvino on {len(batches)} images")
-        quantized = nncf.quantize(
-            model,
+        advanced = AdvancedQuantizationParameters()
+        ranges = _range_estimator(calibrator)
+        if ranges is not None:
+            advanced.activations_range_estimator_params = ranges
+        if not smooth:
+            advanced.smooth_quant_alphas = AdvancedSmoothQuantParameters(convolution=-1, matmul=-1)
+        return nncf.quantize(
+            model.clone(),
             nncf.Dataset(batches),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(batches),
-            ignored_scope=nncf.IgnoredScope(names=tail, validate=False),
+            model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+            ignored_scope=nncf.IgnoredScope(names=tail_operations(model), validate=False),
+            advanced_parameters=advanced,
         )
-    openvino.save_model(quantized, out, compress_to_fp16=False)
-    quantizers = sum(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops())
+
+
+def _range_estimator(calibrator: str) -> Any:
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
     return {
-        "placement": f"NNCF {nncf.__version__}, mixed preset, fast bias correction",
-        "quantizers": quantizers,
-        "fp32_nodes": len(tail),
-    }
+        "default": None,
+        "min-max": RangeEstimatorParametersSet.MINMAX,
+        "mse": RangeEstimatorParametersSet.HISTOGRAM,
+        "percentile": RangeEstimatorParametersSet.MEAN_QUANTILE,
+    }[calibrator]
+
+
+def is_transformer(model: Any) -> bool:
+    """Whether products of two activations are followed or led by a Softmax: attention."""
+    products = 0
+    softmax = False
+    for operation in model.get_ordered_ops():
+        kind = operation.get_type_name()
+        products += kind == "MatMul" and not _has_constant_weights(operation)
+        softmax |= kind == "Softmax"
+        if kind == "ScaledDotProductAttention":
+            return True
+    return softmax and products >= 2
 
 
 def tail_operations(model: Any) -> list[str]:

@@ -4,7 +4,7 @@ import importlib.util
 import uuid
 from typing import NamedTuple
 
-from components.core.contracts.job import Budget, Goal, Job, Ladder, Mode, Rung
+from components.core.contracts.job import Budget, Goal, Job, Ladder, Mode, Rung, Training
 from components.core.errors import UserError
 from components.core.job_file import parse_job
 from components.fetch.sources import check_sources, source_digest
@@ -16,6 +16,7 @@ class Prepared(NamedTuple):
 
     job: str
     recipe: str
+    training: str
     source_digest: str
     code_version: str
     run_id: str
@@ -29,9 +30,11 @@ def prepare_run(job_text: str, mode: str, rungs: str, code_version: str, run_id:
     """
     job = overridden(parse_job(job_text), mode, rungs)
     check_sources(job)
+    made = recipe(job)
     return Prepared(
         job=job.model_dump_json(),
-        recipe=recipe(job).model_dump_json(),
+        recipe=made.model_dump_json(),
+        training=made.model_copy(update={"training": job.training}).model_dump_json(),
         source_digest=source_digest(job),
         code_version=code_version or own_code_version(),
         run_id=run_id or uuid.uuid4().hex,
@@ -96,7 +99,13 @@ def recipe(job: Job) -> Job:
             "name": "recipe",
             "goal": Goal(min_speedup=2.0, metric=job.goal.metric, max_accuracy_drop=job.goal.max_accuracy_drop),
             "ladder": Ladder(),
-            "budget": Budget(calibration_images=job.budget.calibration_images, seed=job.budget.seed),
+            "budget": job.budget.model_copy(update=_measuring(Budget())),
+            "training": Training(),
             "publish": None,
         }
     )
+
+
+def _measuring(budget: Budget) -> dict[str, object]:
+    """What of a budget only the benchmark spends."""
+    return {"rounds": budget.rounds, "round_time": budget.round_time}

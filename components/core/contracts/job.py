@@ -33,6 +33,7 @@ class Rung(StrEnum):
 
     INT8 = "int8"
     FP16 = "fp16"
+    AMP = "amp"
 
 
 class Mode(StrEnum):
@@ -166,6 +167,18 @@ class Budget(Contract):
 
     calibration_images: int = Field(
         default=128, ge=1, le=100_000, description="images of `train` used to calibrate INT8"
+    )
+    calibration_time: Seconds = Field(
+        default=120.0, description="time to try other calibrators of INT8 in, a model; the first one always runs"
+    )
+    control_images: int = Field(
+        default=100,
+        ge=0,
+        le=100_000,
+        description="images of `train` that INT8 accuracy is controlled on; 0: no control",
+    )
+    control_time: Seconds = Field(
+        default=300.0, description="time to look for the layers that INT8 loses accuracy in, a model"
     )
     rounds: int = Field(default=12, ge=3, le=1000, description="benchmark rounds, each alternating with the baseline")
     round_time: Seconds = Field(default=0.4, description="time that one process runs in a round, for instance `0.5 s`")

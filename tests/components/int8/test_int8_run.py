@@ -12,7 +12,7 @@ from components.core.tasks.detection import fit, read_split
 from components.export.parity import compare, run_onnx
 from components.int8 import run as int8_run
 from components.int8.calibration import read_calibration_set
-from components.int8.onnx_qdq import quantize_onnx
+from components.int8.onnx_backend import OnnxBackend
 from components.int8.run import run_int8
 from fixtures.jobs import make_surgered
 
@@ -20,6 +20,11 @@ from fixtures.jobs import make_surgered
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     return make_surgered(tmp_path_factory.mktemp("int8"))
+
+
+def quantized(job, bundle, surgered, out, runtime):
+    backend = OnnxBackend(surgered / "model.onnx", runtime, read_calibration_set(job, bundle), vnni=True)
+    return backend.calibrate(60) | backend.write(out)
 
 
 def batches(bundle):
@@ -50,13 +55,13 @@ def test_calibration_images_come_in_the_targets_batch(exported):
 
 
 def test_tensorrt_pairs_are_symmetric_and_leave_biases_and_tail_alone(exported, tmp_path):
-    _, bundle, surgered = exported
+    job, bundle, surgered = exported
     out = tmp_path / "q.onnx"
-    facts = quantize_onnx(surgered / "model.onnx", out, Runtime.TENSORRT_RTX, batches(bundle), vnni=True)
+    facts = quantized(job, bundle, surgered, out, Runtime.TENSORRT_RTX)
     graph = onnx.load(out).graph
     constants = {initializer.name: onnx.numpy_helper.to_array(initializer) for initializer in graph.initializer}
     pairs = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
-    assert len(pairs) > facts["quantized_layers"]
+    assert len(pairs) > facts["quantized_layers"] == facts["layers"]
     for node in pairs:
         assert not np.any(constants[node.input[2]]), f"{node.name} has a zero point other than 0"
         assert constants[node.input[2]].dtype == np.int8
@@ -72,18 +77,18 @@ def test_tensorrt_pairs_are_symmetric_and_leave_biases_and_tail_alone(exported, 
 
 
 def test_onnxruntime_pairs_are_not_tensorrts(exported, tmp_path):
-    _, bundle, surgered = exported
+    job, bundle, surgered = exported
     out = tmp_path / "q.onnx"
-    quantize_onnx(surgered / "model.onnx", out, Runtime.ONNXRUNTIME, batches(bundle), vnni=True)
+    quantized(job, bundle, surgered, out, Runtime.ONNXRUNTIME)
     types = {initializer.data_type for initializer in onnx.load(out).graph.initializer}
     assert onnx.TensorProto.UINT8 in types
     assert onnx.TensorProto.INT32 in types, "biases are INT32 where the CPU kernels want them"
 
 
 def test_int8_finds_roughly_what_fp32_finds(exported, tmp_path):
-    _, bundle, surgered = exported
+    job, bundle, surgered = exported
     out = tmp_path / "q.onnx"
-    quantize_onnx(surgered / "model.onnx", out, Runtime.ONNXRUNTIME, batches(bundle), vnni=True)
+    quantized(job, bundle, surgered, out, Runtime.ONNXRUNTIME)
     exact, rounded = run_onnx(surgered / "model.onnx", batches(bundle)), run_onnx(out, batches(bundle))
     assert compare(exact, rounded).matched < compare(exact, exact).matched, "INT8 rounds"
     for one, other in zip(exact, rounded, strict=True):
@@ -96,7 +101,7 @@ def test_a_quantizer_that_fails_is_a_row_and_the_others_go_on(exported, tmp_path
     def broken(*_):
         raise RuntimeError("Could not find a node\nUnsqueeze_1982 in NNCFGraph!")
 
-    monkeypatch.setitem(int8_run._QUANTIZERS, Runtime.OPENVINO, broken)
+    monkeypatch.setitem(int8_run._BACKENDS, Runtime.OPENVINO, broken)
     manifest = run_int8(job, surgered, bundle, tmp_path)
     failed = [variant for variant in manifest.variants if variant.status is Status.FAILED]
     assert [variant.id for variant in failed] == ["int8-openvino"]
