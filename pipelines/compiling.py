@@ -11,6 +11,7 @@ STEPS = {
     "surgery": ("surgery",),
     "int8": ("int8",),
     "fp16": ("fp16",),
+    "amp": ("amp",),
     "engine": ("engine",),
     "benchmark": ("benchmark",),
     "leaderboard": ("decide", "leaderboard"),

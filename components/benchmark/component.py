@@ -16,6 +16,7 @@ def benchmark(
     code_version: str,  # noqa: ARG001
     run_id: str,  # noqa: ARG001
     measured: dsl.Output[dsl.Artifact],
+    made_of_uri: str = "",
 ) -> str:
     """Measures candidates side by side with the baseline and adds their rows to the board.
 
@@ -29,6 +30,7 @@ def benchmark(
         code_version: version of hasten's code; part of the cache key.
         run_id: differs from run to run, so that nothing measured is reused.
         measured: folder with `measurement.json`, `detections/` and `logs/`.
+        made_of_uri: bundle that the candidates were made of: `fetch`'s, or a training rung's, which names them.
 
     Returns:
         The Leaderboard with the new rows, as JSON.
@@ -50,6 +52,7 @@ def benchmark(
             rung,
             Leaderboard.model_validate_json(board) if board else None,
             Path(measured.path),
+            made_of=materialize(made_of_uri) if made_of_uri else None,
             exported_uri=exported_uri,
             models_uri=models_uri or None,
             out_uri=str(measured.uri),

@@ -12,6 +12,7 @@ from components.benchmark.rows import Origin, Sheet, model_file, timing_details,
 from components.benchmark.trial import best_setting
 from components.core.contracts.job import Job, Metric, Runtime
 from components.core.contracts.leaderboard import Leaderboard
+from components.core.contracts.training import TrainingCard
 from components.core.contracts.variant import Manifest, Status, Variant
 from components.core.errors import StepError, UserError
 from components.core.formats import metric_name
@@ -22,6 +23,20 @@ from components.core.stepping import progress as step_progress
 from components.core.tasks.detection import read_split
 
 BASELINE_RUNG = "baseline"
+_CARD_FACTS = {
+    "rung",
+    "precision",
+    "device",
+    "steps",
+    "wall_seconds",
+    "core_seconds",
+    "step_speedup",
+    "memory_ratio",
+    "accuracy_before",
+    "accuracy_after",
+    "weights_sha256",
+}
+"""What the rows say of the training; all of it is in the bundle's card."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,7 @@ def run_benchmark(
     out: Path,
     progress: Progress | None = None,
     *,
+    made_of: Path | None = None,
     exported_uri: str | None = None,
     models_uri: str | None = None,
     out_uri: str | None = None,
@@ -62,6 +78,8 @@ def run_benchmark(
         board: the board so far; needed unless the rung is `baseline`. Rows on it are kept, not measured again.
         out: gets `measurement.json` with every call that was timed, `detections/` and `logs/`.
         progress: told what is going on; default: the step's own.
+        made_of: bundle that the rung's variants were made of. With a training card in it, their ids and techniques say
+            what was done to the user's model before.
         exported_uri: URI of `exported`, for the rows; default: its path.
         models_uri: the same of `models`.
         out_uri: the same of `out`.
@@ -70,17 +88,36 @@ def run_benchmark(
         UserError: the baseline cannot be built from the user's files, or finds nothing on the test split.
         StepError: the baseline cannot be measured, or the board lacks it.
     """
+    trained = TrainingCard.find(made_of) if made_of else None
     bench = _Benchmark(
         job=job,
         bundle=bundle,
         exported=_Folder.read(exported, exported_uri),
-        models=_Folder.read(models, models_uri) if models else None,
+        models=_of_training(_Folder.read(models, models_uri), trained) if models else None,
         rung=rung,
         out=out,
         out_uri=out_uri or str(out.resolve()),
         progress=progress or step_progress,
     )
     return bench.start_board() if rung == BASELINE_RUNG else bench.extend_board(board)
+
+
+def _of_training(folder: _Folder, card: TrainingCard | None) -> _Folder:
+    """The variants of a model that a rung trained, under ids and techniques of their own."""
+    if card is None:
+        return folder
+    facts = card.model_dump(mode="json", include=_CARD_FACTS)
+    variants = tuple(
+        variant.model_copy(
+            update={
+                "id": "-".join([*card.made_by, variant.id]),
+                "techniques": [*card.made_by, *variant.techniques],
+                "details": variant.details | {"training": facts},
+            }
+        )
+        for variant in folder.variants
+    )
+    return _Folder(folder.path, folder.uri, variants)
 
 
 @dataclass(frozen=True)

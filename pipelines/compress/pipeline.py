@@ -26,6 +26,7 @@ def compress(
     recipe: str,
     bundle_uri: str,
     baseline_uri: str,
+    baseline_bundle_uri: str,
     technique: str,
     rung: str,
     board: str,
@@ -44,6 +45,7 @@ def compress(
         recipe: the part of the Job that decides how models are made, as JSON; all up to `engine` is cached by it.
         bundle_uri: folder that `fetch` or a training rung made: `model/` and `data/`.
         baseline_uri: folder that `export` made of the *user's* model: the speed-ups are over it.
+        baseline_bundle_uri: folder that `fetch` made, with the user's model and the test split.
         technique: `int8` or `fp16`; anything else: surgery alone.
         rung: the rung this is done for; names the rows.
         board: the Leaderboard so far, as JSON.
@@ -74,7 +76,8 @@ def compress(
     engines = place(engine(job=recipe, models_uri=models, code_version=code_version), GPU_INFER, gpu)
     measured = benchmark(
         job=job,
-        bundle_uri=bundle_uri,
+        bundle_uri=baseline_bundle_uri,
+        made_of_uri=bundle_uri,
         exported_uri=baseline_uri,
         models_uri=engines.outputs["Output"],
         rung=rung,

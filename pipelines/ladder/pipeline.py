@@ -1,14 +1,16 @@
 """The ladder: the main pipeline. It passes the Leaderboard from rung to rung and stops climbing when the goal is met.
 
-A rung is a function that takes the board and gives the board back (`_climb`). The two here compress the user's own
-model; a rung that trains a new one makes a bundle of it first and calls `compress` on that bundle once a technique.
+A rung is a function that takes the board and gives the board back (`_climb`). Two compress the user's own model; a rung
+that trains a new one makes a bundle of it first, and `compress_trained` compresses that bundle once a technique.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfp import dsl
+from kfp.dsl import PipelineTask
 from kfp.dsl.pipeline_channel import PipelineChannel
 
+from components.amp.component import amp
 from components.benchmark.component import benchmark
 from components.core.contracts.job import Rung
 from components.core.images import TORCH_IMAGE
@@ -19,7 +21,11 @@ from components.publish.component import publish
 from components.report.component import report
 from pipelines.compress.pipeline import compress
 from pipelines.ladder.prepare import destination, keep, prepare
-from pipelines.scheduling import CPU, GPU_INFER, GPU_RESOURCE, LIGHT, Gpu, place
+from pipelines.ladder.training import TECHNIQUES, compress_trained
+from pipelines.scheduling import CPU, GPU_INFER, GPU_RESOURCE, GPU_TRAIN, LIGHT, Gpu, place
+
+TRAINERS = {Rung.AMP: amp}
+"""Rungs that train: each takes the job and the bundle, and makes a new bundle or says why not."""
 
 
 class Result(NamedTuple):
@@ -35,6 +41,7 @@ class _Run(NamedTuple):
 
     job: PipelineChannel
     recipe: PipelineChannel
+    training: PipelineChannel
     bundle_uri: PipelineChannel
     baseline_uri: PipelineChannel
     code_version: PipelineChannel
@@ -47,25 +54,41 @@ def _climb(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineChannel:
     place(decision, LIGHT)
     decision.set_caching_options(enable_caching=False)  # quick, and its event tells the live view where the run is
     with dsl.If(decision.output == "climb", name=f"climb-{rung}"):
-        climbed = compress(
-            job=run.job,
-            recipe=run.recipe,
-            bundle_uri=run.bundle_uri,
-            baseline_uri=run.baseline_uri,
-            technique=str(rung),
-            rung=str(rung),
-            board=board,
-            code_version=run.code_version,
-            run_id=run.run_id,
-            gpus=run.gpu.count,
-            gpu_resource=run.gpu.resource,
-            gpu_node_selector=run.gpu.node_selector,
-            gpu_tolerations=run.gpu.tolerations,
-            gpu_image=run.gpu.image,
-        )
+        climbed = _compressed(run, rung, board) if rung in TECHNIQUES else _trained(run, rung, board)
     with dsl.Else(name=f"skip-{rung}"):
         passed_on = place(keep(value=board), LIGHT)
     return dsl.OneOf(climbed.output, passed_on.output)
+
+
+def _compressed(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineTask:
+    return compress(
+        **_measured_against(run, rung, board), recipe=run.recipe, bundle_uri=run.bundle_uri, technique=str(rung)
+    )
+
+
+def _trained(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineTask:
+    trained = TRAINERS[rung](job=run.training, bundle_uri=run.bundle_uri, code_version=run.code_version)
+    place(trained, GPU_TRAIN, run.gpu._replace(image=TORCH_IMAGE))
+    made = {name: trained.outputs[name] for name in ("recipe", "bundle_uri", "status", "reason")}
+    return compress_trained(**_measured_against(run, rung, board), **made)
+
+
+def _measured_against(run: _Run, rung: Rung, board: PipelineChannel) -> dict[str, Any]:
+    """What every rung's candidates are measured with: the user's own model, on the GPU of the run."""
+    return {
+        "job": run.job,
+        "baseline_uri": run.baseline_uri,
+        "baseline_bundle_uri": run.bundle_uri,
+        "rung": str(rung),
+        "board": board,
+        "code_version": run.code_version,
+        "run_id": run.run_id,
+        "gpus": run.gpu.count,
+        "gpu_resource": run.gpu.resource,
+        "gpu_node_selector": run.gpu.node_selector,
+        "gpu_tolerations": run.gpu.tolerations,
+        "gpu_image": run.gpu.image,
+    }
 
 
 def _publish(
@@ -136,6 +159,7 @@ def ladder(
     run = _Run(
         job=out["job"],
         recipe=out["recipe"],
+        training=out["training"],
         bundle_uri=bundle_uri,
         baseline_uri=exported.outputs["Output"],
         code_version=out["code_version"],

@@ -9,7 +9,15 @@ from components.core.images import LIGHT_IMAGE
 
 @dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)  # type: ignore[untyped-decorator]
 def prepare(job: str, mode: str = "", rungs: str = "", code_version: str = "", run_id: str = "") -> NamedTuple(  # type: ignore[valid-type]
-    "Prepared", [("job", str), ("recipe", str), ("source_digest", str), ("code_version", str), ("run_id", str)]
+    "Prepared",
+    [
+        ("job", str),
+        ("recipe", str),
+        ("training", str),
+        ("source_digest", str),
+        ("code_version", str),
+        ("run_id", str),
+    ],
 ):
     """Reads and checks the job and works out what the cache keys of the other steps need.
 
@@ -23,8 +31,9 @@ def prepare(job: str, mode: str = "", rungs: str = "", code_version: str = "", r
         run_id: what tells two runs apart, so that a new run measures again; empty: a new one.
 
     Returns:
-        job: the whole Job as JSON. recipe: the Job as far as it decides how models are made. source_digest: hash of
-        the model and data files. code_version and run_id: as given or made up.
+        job: the whole Job as JSON. recipe: the Job as far as it decides how models are made. training: the same, with
+        how the training rungs train. source_digest: hash of the model and data files. code_version and run_id: as
+        given or made up.
     """
     from components.core.stepping import step
     from pipelines.ladder.recipe import prepare_run

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+COMPRESSIONS = ("int8", "fp16")
+"""Rungs that need no training, and what every training rung's model goes through."""
+
 
 class State(StrEnum):
     """Of one step."""
@@ -70,9 +73,17 @@ def planned(rungs: Sequence[str], publishes: bool) -> list[StepState]:
     """The steps that a run of these rungs would take if it climbed all of them."""
     rows = [StepState(step, "") for step in ("prepare", "fetch", "export", "benchmark")]
     for rung in rungs:
-        rows += [StepState(step, rung) for step in ("decide", "export", "surgery", rung, "engine", "benchmark")]
+        rows += [StepState(step, rung) for step in ("decide", *_steps_of(rung))]
     rows += [StepState(step, "") for step in ("leaderboard", "report")]
     return rows + ([StepState("publish", "")] if publishes else [])
+
+
+def _steps_of(rung: str) -> list[str]:
+    """What a rung climbs through: of a training rung, itself and then both ways to compress what it trained."""
+    if rung in COMPRESSIONS:
+        return ["export", "surgery", rung, "engine", "benchmark"]
+    compressed = [["export", "surgery", technique, "engine", "benchmark"] for technique in COMPRESSIONS]
+    return [rung, *(step for steps in compressed for step in steps)]
 
 
 @dataclass

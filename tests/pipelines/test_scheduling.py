@@ -9,7 +9,8 @@ from pipelines import scheduling
 
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests" / "pipelines"
 ON_GPU = ("benchmark", "engine")
-LIGHT = ("decide", "destination", "fetch", "keep", "leaderboard", "prepare", "publish", "report")
+TRAINS = ("amp",)
+LIGHT = ("decide", "destination", "fetch", "keep", "leaderboard", "note", "prepare", "publish", "report")
 
 
 def executors(pipeline):
@@ -29,7 +30,7 @@ def tasks(spec):
         yield from component.get("dag", {}).get("tasks", {}).items()
 
 
-@pytest.mark.parametrize("pipeline", ["compress", "ladder"])
+@pytest.mark.parametrize("pipeline", ["compress", "ladder", "fleet"])
 def test_every_task_is_bounded_and_passes_pod_security_restricted(pipeline):
     for name, container, config in executors(pipeline):
         assert int(config["activeDeadlineSeconds"]) > 0, name
@@ -38,30 +39,37 @@ def test_every_task_is_bounded_and_passes_pod_security_restricted(pipeline):
         assert resources["resourceCpuRequest"], name
         assert resources["resourceMemoryRequest"], name
         assert resources["resourceMemoryLimit"], name
-        assert config["podMetadata"]["labels"] == {"app.kubernetes.io/part-of": "hasten"}
+        labels = dict(config["podMetadata"]["labels"])
+        # Only the step that starts runs gets a token for KFP's API.
+        assert labels.pop("access-ml-pipeline", None) == ("true" if name == "climb" else None)
+        assert labels == {"app.kubernetes.io/part-of": "hasten"}
 
 
 @pytest.mark.parametrize("pipeline", ["compress", "ladder"])
-def test_only_builds_and_benchmarks_ask_for_the_gpu_that_the_run_chooses(pipeline):
+def test_only_builds_benchmarks_and_training_ask_for_the_gpu_that_the_run_chooses(pipeline):
     seen = set()
     for name, container, config in executors(pipeline):
         seen.add(name)
         accelerator = container["resources"].get("accelerator")
-        if name not in ON_GPU:
+        if name not in (*ON_GPU, *TRAINS):
             assert accelerator is None, name
             assert "nodeSelector" not in config
             continue
         assert accelerator["resourceCount"].startswith("{{$.inputs.parameters['"), name
         assert accelerator["resourceType"].startswith("{{$.inputs.parameters['")
-        assert container["image"].startswith("{{$.inputs.parameters['")
         assert config["nodeSelector"]["nodeSelectorJson"]["componentInputParameter"]
         usual, chosen = config["tolerations"]
         assert usual == {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
         assert chosen["tolerationJson"]["componentInputParameter"]
+        (shared,) = config["emptyDirMounts"]
+        if name in TRAINS:
+            assert "nodeAffinity" not in config  # a shared GPU trains as well, only later
+            assert shared["sizeLimit"] == "8Gi"
+            continue
+        assert container["image"].startswith("{{$.inputs.parameters['")
         (term,) = config["nodeAffinity"]
         expected = {"key": "nvidia.com/gpu.sharing-strategy", "operator": "NotIn", "values": ["mps", "time-slicing"]}
         assert term["matchExpressions"] == [expected], "what is timed on a shared GPU means nothing"
-        (shared,) = config["emptyDirMounts"]
         assert shared == {"volumeName": "shm", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "1Gi"}
     assert set(ON_GPU) <= seen
 
@@ -78,7 +86,9 @@ def test_every_task_is_tried_again_with_growing_pauses(pipeline):
     for name, task in leaves.items():
         policy = task["retryPolicy"]
         kind = name.split("-")[0]
-        expected = scheduling.GPU_INFER if kind in ON_GPU else scheduling.LIGHT if kind in LIGHT else scheduling.CPU
+        profiles = {**dict.fromkeys(ON_GPU, scheduling.GPU_INFER), **dict.fromkeys(LIGHT, scheduling.LIGHT)}
+        profiles |= dict.fromkeys(TRAINS, scheduling.GPU_TRAIN)
+        expected = profiles.get(kind, scheduling.CPU)
         assert policy["maxRetryCount"] == expected.retries, name
         assert policy["backoffDuration"] == "30s"
         assert policy["backoffFactor"] == 2
@@ -100,7 +110,8 @@ def test_the_form_in_the_ui_can_be_filled_without_reading_code():
 def test_the_gpu_reaches_every_rung():
     spec = next(yaml.safe_load_all((MANIFESTS / "ladder.yaml").read_text()))
     rungs = [task for name, task in tasks(spec) if name.startswith("compress")]
-    assert len(rungs) == 2
+    assert len(rungs) == 5  # two of the user's model; one of a trained model, which has two inside
     for task in rungs:
         for name in ("gpus", "gpu_resource", "gpu_node_selector", "gpu_tolerations", "gpu_image"):
-            assert task["inputs"]["parameters"][name]["componentInputParameter"] == f"pipelinechannel--{name}"
+            given = task["inputs"]["parameters"][name]["componentInputParameter"]
+            assert given in (f"pipelinechannel--{name}", name)

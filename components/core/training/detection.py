@@ -2,11 +2,12 @@
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from components.core.contracts.job import Metric
+from components.core.contracts.job import Job, Metric
 from components.core.errors import StepError
 from components.core.tasks.detection import (
     Detections,
@@ -15,9 +16,11 @@ from components.core.tasks.detection import (
     drop_padding,
     evaluate,
     fit,
+    read_split,
     unfit,
 )
-from components.core.training.data import Loader, Shuffled
+from components.core.training.data import Loader, Shuffled, held_back
+from components.core.training.task import TrainingTask
 
 Sample = tuple[torch.Tensor, dict[str, torch.Tensor]]
 """Image [3, H, W] in 0..1, and its target: boxes [N, 4] as x1 y1 x2 y2 in pixels of it, labels [N]."""
@@ -124,3 +127,32 @@ def _truth(split: DetectionSplit) -> dict[int, list[tuple[list[float], int]]]:
 
 def _collate(samples: list[Sample]) -> Batch:
     return [image for image, _ in samples], [target for _, target in samples]
+
+
+def detection_task(job: Job, bundle: Path) -> TrainingTask:
+    """Detection on the training split of a bundle; see `training_task`."""
+    folder = bundle / "data" / "train"
+    split = read_split(folder / "annotations.json", folder / "images")
+    names = [image.file_name for image in split.images]
+    chosen, back = held_back(names, job.training.validation, job.budget.seed)
+    trained, validation = part_of(split, chosen), part_of(split, back)
+    shape = (job.target.input_shape[2], job.target.input_shape[3])
+
+    def judge(module: torch.nn.Module, device: str) -> dict[str, float] | None:
+        accuracies = accuracy_of(module, validation, shape, device)
+        return {str(metric): round(value, 4) for metric, value in accuracies.items()} if accuracies else None
+
+    return TrainingTask(
+        loss=detection_loss,
+        loader=detection_loader(
+            trained,
+            shape,
+            job.training.batch,
+            job.budget.seed,
+            flip=job.training.flip,
+            workers=job.training.workers,
+        ),
+        evaluate=judge,
+        trained_on=len(chosen),
+        held_back=len(back),
+    )

@@ -1,0 +1,21 @@
+"""What the processes of the rung are told: JSON between this one and those that it starts."""
+
+from pathlib import Path
+
+from components.core.contracts.base import Contract
+from components.core.contracts.job import Job, Precision
+
+
+class Request(Contract):
+    """One training, or a few steps of it for a measurement."""
+
+    job: Job
+    bundle: Path
+    device: str
+    precision: Precision
+    out: Path | None = None
+    """Folder for the weights and `trained.json`; of a training."""
+    checkpoint_uri: str = ""
+    identity: str = ""
+    steps: int | None = None
+    """Of a measurement; None: all of them."""
