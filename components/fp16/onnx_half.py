@@ -4,16 +4,20 @@ The converters at hand block nodes one by one and cast around each, so that ever
 rounded to FP16 on its way. Here the learned part is one region with casts at its border only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from components.core.quantizable import learned_nodes, name_nodes
+from components.core.quantizable import float_tensors, learned_nodes, name_nodes
+from components.core.value_ranges import largest_values
 
 LARGEST = 65504.0
 """Largest finite FP16 number."""
+MARGIN = 2.0
+"""How much larger than on the images at hand a value may get."""
 _KEEP_FP32 = ("GridSample", "RoiAlign")
 """Read at coordinates, of which FP16 holds only 11 bits."""
 _SOURCES = ("Constant", "ConstantOfShape", "EyeLike", "Range", "Shape")
@@ -23,10 +27,16 @@ _FP32_INPUTS = {"Resize": (1, 2)}
 """Inputs that the operator wants in FP32 whatever its data is: roi and scales."""
 
 
-def convert_to_half(model_path: Path, out: Path) -> dict[str, Any]:
+def convert_to_half(model_path: Path, out: Path, batches: Sequence[npt.NDArray[np.float32]] = ()) -> dict[str, Any]:
     """Writes the FP16 form of an ONNX file; inputs and outputs keep their types.
 
-    A layer with a weight that FP16 cannot hold stays in FP32.
+    A layer with a weight that FP16 cannot hold stays in FP32, and so does every node that reads or writes a value that
+    it could not hold with real inputs.
+
+    Args:
+        model_path: FP32 ONNX file.
+        out: file to write.
+        batches: real inputs ``[N, 3, H, W]``; without any, only weights are looked at.
 
     Returns:
         Facts for the report: how many nodes compute in FP16 and in FP32, and the layers kept for their range.
@@ -35,18 +45,31 @@ def convert_to_half(model_path: Path, out: Path) -> dict[str, Any]:
 
     model = onnx.load(model_path)
     name_nodes(model.graph)
-    too_large = _nodes_out_of_range(model.graph)
+    largest = largest_values(model, batches) if batches else {}
+    too_large = _nodes_out_of_range(model.graph) | _islands(model.graph, largest)
     learned = learned_nodes(model.graph)
     chosen = [
         node
         for node in model.graph.node
         if node.name in learned and node.op_type not in (*_KEEP_FP32, *_SOURCES) and node.name not in too_large
     ]
-    _Region(model.graph, chosen).convert()
+    _Region(model, chosen).convert()
     del model.graph.value_info[:]
     onnx.save(model, out)
     total = sum(not node.name.startswith(_CAST_PREFIX) for node in model.graph.node)
-    return {"fp16_nodes": len(chosen), "fp32_nodes": total - len(chosen), "kept_for_range": sorted(too_large)}
+    return {
+        "fp16_nodes": len(chosen),
+        "fp32_nodes": total - len(chosen),
+        "kept_for_range": sorted(too_large),
+        "range_images": len(batches),
+        "largest_value": max(largest.values(), default=None),
+    }
+
+
+def _islands(graph: Any, largest: Mapping[str, float]) -> set[str]:
+    """Nodes that read or write values near or beyond FP16's largest."""
+    beyond = {name for name, value in largest.items() if value * MARGIN > LARGEST}
+    return {node.name for node in graph.node if beyond.intersection((*node.input, *node.output))}
 
 
 def _nodes_out_of_range(graph: Any) -> set[str]:
@@ -65,10 +88,10 @@ def _nodes_out_of_range(graph: Any) -> set[str]:
 class _Region:
     """The nodes that become FP16, and the casts that their neighbours need."""
 
-    def __init__(self, graph: Any, nodes: Iterable[Any]) -> None:
-        self.graph = graph
+    def __init__(self, model: Any, nodes: Iterable[Any]) -> None:
+        self.graph = graph = model.graph
         self.names = {node.name for node in nodes}
-        self.floats = _float_tensors(graph)
+        self.floats = float_tensors(model)
         self.inside = {tensor for node in graph.node if node.name in self.names for tensor in node.output}
         self.initializers = {initializer.name: initializer for initializer in graph.initializer}
         self.result: list[Any] = []
@@ -136,16 +159,3 @@ class _Region:
         kept = [initializer for initializer in self.graph.initializer if initializer.name in used]
         del self.graph.initializer[:]
         self.graph.initializer.extend(kept)
-
-
-def _float_tensors(graph: Any) -> set[str]:
-    """Names of all tensors of type float32, by shape inference."""
-    import onnx
-    from onnx import TensorProto
-
-    # An opset import is not needed for types; the checker of the model has run before.
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=False).graph
-    infos = [*inferred.value_info, *inferred.input, *inferred.output]
-    names = {info.name for info in infos if info.type.tensor_type.elem_type == TensorProto.FLOAT}
-    return names | {initializer.name for initializer in graph.initializer if initializer.data_type == TensorProto.FLOAT}

@@ -3,33 +3,52 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from components.core.contracts.job import Job, Runtime
 from components.core.contracts.variant import Manifest, Status, Variant
 from components.core.machine import cpu_flags
 from components.core.precision import has_native_bfloat16
 from components.core.stepping import progress
+from components.core.tasks.detection import fit, in_batches, read_split
+
+_RANGE_IMAGES = 16
+"""Images that tell which values FP16 could not hold."""
 
 
-def run_fp16(job: Job, surgered: Path, bundle: Path, out: Path) -> Manifest:  # noqa: ARG001  (steps share one shape)
+def run_fp16(job: Job, surgered: Path, bundle: Path, out: Path) -> Manifest:
     """Converts each variant of `surgered` for its own runtime.
 
     Args:
         job: the job.
         surgered: what `surgery` made.
-        bundle: what `fetch` made; half precision needs no data.
+        bundle: what `fetch` made; a few images of its training split, where it has them, show how large values get.
         out: gets a folder a variant and the manifest. A variant that cannot be converted is kept with the reason.
     """
     source = Manifest.read(surgered)
     variants = []
+    batches = _batches(job, bundle)
     for done, given in enumerate(source.variants):
         progress(f"converting {given.id}", done, len(source.variants))
-        variants.append(_convert(given, surgered, out))
+        variants.append(_convert(given, surgered, out, batches))
     manifest = source.model_copy(update={"variants": variants})
     manifest.write(out)
     return manifest
 
 
-def _convert(given: Variant, surgered: Path, out: Path) -> Variant:
+def _batches(job: Job, bundle: Path) -> list[npt.NDArray[np.float32]]:
+    """A few training images, drawn with the job's seed; none where the bundle has no data."""
+    folder = bundle / "data" / "train"
+    if not (folder / "annotations.json").is_file():
+        return []
+    images = read_split(folder / "annotations.json", folder / "images").images
+    order = np.random.default_rng(job.budget.seed).permutation(len(images))[:_RANGE_IMAGES]
+    count, _, height, width = job.target.input_shape
+    return in_batches([fit(images[int(i)].load(), height, width)[0] for i in sorted(order)], count)
+
+
+def _convert(given: Variant, surgered: Path, out: Path, batches: list[npt.NDArray[np.float32]]) -> Variant:
     name = f"fp16-{given.id.removeprefix('surgery-')}"
     changed: dict[str, Any] = {"id": name, "techniques": [*given.techniques, "fp16"], "reference": False}
     if given.status is not Status.OK or given.file is None:
@@ -42,7 +61,7 @@ def _convert(given: Variant, surgered: Path, out: Path) -> Variant:
         if given.runtime is Runtime.OPENVINO:
             changed |= _for_openvino(given, surgered, out, name)
         else:
-            changed |= _for_tensorrt(given, surgered, out, name)
+            changed |= _for_tensorrt(given, surgered, out, name, batches)
     except Exception as error:  # a library's failure is that candidate's reason, not the run's end
         words = " ".join(str(error).split())[:300]
         reason = f"conversion failed: {type(error).__name__}: {words}"
@@ -70,9 +89,13 @@ def _for_openvino(given: Variant, surgered: Path, out: Path, name: str) -> dict[
     return {"file": file, "reason": reason}
 
 
-def _for_tensorrt(given: Variant, surgered: Path, out: Path, name: str) -> dict[str, Any]:
+def _for_tensorrt(
+    given: Variant, surgered: Path, out: Path, name: str, batches: list[npt.NDArray[np.float32]]
+) -> dict[str, Any]:
     from components.fp16.onnx_half import convert_to_half
 
     file = f"{name}/model.onnx"
-    facts = convert_to_half(surgered / str(given.file), out / file)
-    return {"file": file, "details": given.details | {"fp16": facts}}
+    facts = convert_to_half(surgered / str(given.file), out / file, batches)
+    kept = facts["kept_for_range"]
+    reason = f"{len(kept)} layers stay in FP32 for their range: {', '.join(kept[:5])}" if kept else given.reason
+    return {"file": file, "details": given.details | {"fp16": facts}, "reason": reason}

@@ -34,7 +34,7 @@ class Control:
     fp32: float
     int8: float
     wanted: float
-    """Smallest accuracy within the goal."""
+    """Smallest accuracy that is aimed at."""
     reached: float
     restored: list[Restored] = field(default_factory=list)
     trials: list[tuple[int, float]] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Control:
 
     @property
     def recovered(self) -> bool:
-        """Whether the result is within the goal."""
+        """Whether the result is what was aimed at."""
         return self.reached >= self.wanted
 
     def card(self) -> dict[str, Any]:

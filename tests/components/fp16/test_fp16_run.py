@@ -1,14 +1,16 @@
 import numpy as np
 import onnx
+import onnx.reference
 import onnxruntime
 import pytest
 
 from components.core.contracts.job import Runtime
 from components.core.contracts.variant import Status
 from components.core.tasks.detection import fit, read_split
+from components.engine.build import build_engine
 from components.export.parity import run_onnx
 from components.fp16 import run as fp16_run
-from components.fp16.onnx_half import convert_to_half
+from components.fp16.onnx_half import LARGEST, convert_to_half
 from components.fp16.run import run_fp16
 from fixtures.jobs import make_surgered
 
@@ -93,3 +95,54 @@ def test_a_layer_with_weights_beyond_fp16_stays_in_fp32(tmp_path):
     session = onnxruntime.InferenceSession(str(tmp_path / "half.onnx"), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"x": np.ones((1, 2), np.float32)})
     np.testing.assert_allclose(found, [[4e5, 4e5]])
+
+
+def overflowing():
+    """Conv -> 3e5 in FP32 -> scaled back: in FP16 the middle is infinite."""
+    node, from_array, value = onnx.helper.make_node, onnx.numpy_helper.from_array, onnx.helper.make_tensor_value_info
+    rng = np.random.default_rng(0)
+    weights = {f"w{k}": rng.uniform(0.01, 0.03, (32, 3 if k == 0 else 32, 3, 3)).astype(np.float32) for k in range(4)}
+    weights["w1"] *= 3e5
+    weights["w2"] /= 3e5
+    nodes, last = [], "x"
+    for k in range(4):
+        nodes += [node("Conv", [last, f"w{k}"], [f"c{k}"], name=f"conv{k}", pads=[1] * 4)]
+        nodes += [node("Relu", [f"c{k}"], [f"r{k}"], name=f"relu{k}")]
+        last = f"r{k}"
+    side = 8
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [value("x", 1, [1, 3, side, side])],
+        [value("r3", 1, [1, 32, side, side])],
+        initializer=[from_array(array, name) for name, array in weights.items()],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+def run(path, batch):
+    """By ONNX's reference: ONNX Runtime's CPU kernels compute FP16 in FP32, where nothing overflows."""
+    return onnx.reference.ReferenceEvaluator(str(path)).run(None, {"x": batch})[0]
+
+
+def test_activations_beyond_fp16_become_an_fp32_island(tmp_path):
+    onnx.save(overflowing(), tmp_path / "m.onnx")
+    batches = [np.random.default_rng(k).random((1, 3, 8, 8), np.float32) for k in range(3)]
+    exact = run(tmp_path / "m.onnx", batches[0])
+    convert_to_half(tmp_path / "m.onnx", tmp_path / "blind.onnx")
+    assert not np.isfinite(run(tmp_path / "blind.onnx", batches[0])).all(), "the case is a hard one"
+    facts = convert_to_half(tmp_path / "m.onnx", tmp_path / "half.onnx", batches[1:])
+    assert facts["kept_for_range"] == ["conv1", "conv2", "relu1"]
+    assert facts["largest_value"] > LARGEST
+    np.testing.assert_allclose(run(tmp_path / "half.onnx", batches[0]), exact, rtol=5e-3)
+    card = build_engine(Runtime.TENSORRT_RTX, tmp_path / "half.onnx", tmp_path / "e.engine")
+    assert card.precisions == {"HALF": 2, "FLOAT": 2}
+
+
+def test_training_images_show_the_ranges_and_the_row_names_what_stays(surgered, tmp_path):
+    job, bundle, folder = surgered
+    rows = {row.runtime: row for row in run_fp16(job, folder, bundle, tmp_path).variants}
+    facts = rows[Runtime.TENSORRT_RTX].details["fp16"]
+    assert facts["range_images"] == 4
+    assert 0 < facts["largest_value"] < LARGEST
+    assert facts["kept_for_range"] == []

@@ -1,0 +1,49 @@
+"""How large the values of a model's tensors get on real inputs: what FP16 must hold."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from components.core.machine import usable_cores
+from components.core.quantizable import float_tensors, learned_nodes
+
+if TYPE_CHECKING:
+    import onnx
+
+_ERRORS_ONLY = 3
+
+
+def largest_values(model: "onnx.ModelProto", batches: Sequence[npt.NDArray[np.float32]]) -> dict[str, float]:
+    """Largest magnitude of every float tensor of the learned part.
+
+    Args:
+        model: FP32, with named nodes; at most 2 GiB.
+        batches: inputs ``[N, 3, H, W]`` of its first input.
+
+    Returns:
+        Tensor -> largest ``abs(value)`` over all batches; infinite where a value is NaN or infinite.
+    """
+    import onnx
+    import onnxruntime
+
+    learned, floats = learned_nodes(model.graph), float_tensors(model)
+    names = [name for node in model.graph.node if node.name in learned for name in node.output if name in floats]
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.output[:]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = _ERRORS_ONLY
+    settings.intra_op_num_threads = usable_cores()
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(copy.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    given = model.graph.input[0].name
+    found = dict.fromkeys([given, *names], 0.0)
+    for batch in batches:
+        values = zip([given, *names], [batch, *session.run(names, {given: batch})], strict=True)
+        for name, value in values:
+            largest = float(np.abs(value).max(initial=0))
+            found[name] = max(found[name], largest if np.isfinite(largest) else np.inf)
+    return found
