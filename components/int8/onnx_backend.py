@@ -10,9 +10,11 @@ import numpy.typing as npt
 import onnx
 
 from components.core.contracts.job import Runtime
+from components.core.half import HalfRegion, beyond_half, weights_beyond_half
 from components.core.onnx_files import load_onnx, save_onnx
 from components.core.quantizable import name_nodes, tail_nodes, weighted_nodes
 from components.core.stepping import progress
+from components.core.value_ranges import largest_values
 from components.int8.bias_correction import channel_shifts, with_corrected_biases
 from components.int8.calibration import CalibrationSet
 from components.int8.heads import HeadProbe
@@ -26,6 +28,7 @@ from components.int8.symmetric_qdq import quantize_symmetric, symmetric_tensors
 
 _ENGINES = (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
 _CORRECTION_IMAGES = 16
+_RANGE_IMAGES = 16
 
 
 class OnnxBackend:
@@ -51,6 +54,7 @@ class OnnxBackend:
         self._shifts: dict[str, npt.NDArray[np.float64]] = {}
         """What the biases are corrected by."""
         self._ranges: dict[str, Range] = {}
+        self._largest: dict[str, float] | None = None
         self.units: list[str] = []
 
     def calibrate(self, seconds: float) -> dict[str, Any]:
@@ -101,6 +105,7 @@ class OnnxBackend:
         shifts = {name: shift for name, shift in self._shifts.items() if name not in restored}
         source = with_corrected_biases(self._model, shifts)
         quantized, units = self._quantize(source, self._ranges, restored, final=True)
+        half = self._in_half(quantized, restored) if self.symmetric and restored else []
         out.parent.mkdir(parents=True, exist_ok=True)
         save_onnx(quantized, out)
         return {
@@ -110,7 +115,19 @@ class OnnxBackend:
             "quantized_layers": len(set(weighted_nodes(self._model.graph)) & set(units)),
             "layers": len(weighted_nodes(self._model.graph)),
             "fp32_nodes": len(tail_nodes(self._model.graph)),
+            "fp16_layers": half,
         }
+
+    def _in_half(self, quantized: onnx.ModelProto, restored: Collection[str]) -> list[str]:
+        """Makes the restored layers FP16, in place, where it holds their values; TensorRT computes that fast."""
+        if self._largest is None:
+            batches = self._calibration.batches[:_RANGE_IMAGES]
+            self._largest = largest_values(self._model, batches)
+        layers = set(weighted_nodes(self._model.graph)) & set(restored)
+        layers -= beyond_half(self._model.graph, self._largest) | weights_beyond_half(self._model.graph)
+        HalfRegion(quantized, [node for node in quantized.graph.node if node.name in layers]).convert()
+        del quantized.graph.value_info[:]
+        return sorted(layers)
 
     def _quantize(
         self, model: onnx.ModelProto, ranges: dict[str, Range], restored: Collection[str], *, final: bool = False

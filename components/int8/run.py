@@ -113,9 +113,10 @@ def _quantize(
         facts["warnings"] = calibration.warnings
     accurate = f"int8-accurate-{given.id.removeprefix('surgery-')}"
     found: Control | None = None
+    written: dict[str, Any] = {}
     try:
         if control is not None:
-            found, images = _control(job, given.runtime, backend, source, out / file, control, out / accurate)
+            found, images, written = _control(job, given.runtime, backend, source, out / file, control, out / accurate)
             facts["accuracy"] = found.card() | images
         else:
             facts["accuracy"] = {"note": "not controlled: no labelled images, or the goal allows any drop"}
@@ -129,6 +130,7 @@ def _quantize(
             "file": f"{accurate}/model{backend.suffix}",
             "techniques": [*techniques, "accuracy control"],
             "reason": _restored_words(found, str(job.goal.metric)),
+            "details": given.details | {"int8": facts | written},
         }
         rows.append(made.model_copy(update=made_accurate))
     return [one for row in rows for one in (row, *_in_bfloat16(row))]
@@ -148,10 +150,13 @@ def _in_bfloat16(row: Variant) -> list[Variant]:
 
 def _control(
     job: Job, runtime: Runtime, backend: Backend, source: Path, file: Path, control: ControlSplit, folder: Path
-) -> tuple[Control, dict[str, Any]]:
+) -> tuple[Control, dict[str, Any], dict[str, Any]]:
     """Compares INT8 with FP32 on the control images, and restores layers where it loses more than the goal allows.
 
     The model with layers restored is in `folder` afterwards, if there is one.
+
+    Returns:
+        What was done, which images were looked at, and the facts of the file in `folder`.
     """
     seconds = job.budget.control_time
     progress(f"accuracy of FP32 in {runtime} on training images")
@@ -162,7 +167,7 @@ def _control(
     rounded = measure_accuracy(job, runtime, file, looked_at).accuracy
     allowed = _SHARE * job.goal.max_accuracy_drop
     if exact.accuracy - rounded <= allowed:
-        return Control(exact.accuracy, rounded, exact.accuracy - allowed, rounded), images
+        return Control(exact.accuracy, rounded, exact.accuracy - allowed, rounded), images, {}
     ranking = backend.rank(seconds * _RANKING)
     target = folder / f"model{backend.suffix}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,10 +181,9 @@ def _control(
 
     found = control_accuracy(ranking, measure, exact.accuracy, rounded, allowed, seconds * (1 - _RANKING))
     if found.restored:
-        backend.write(target, [one.unit for one in found.restored])
-    else:
-        shutil.rmtree(folder)
-    return found, images
+        return found, images, backend.write(target, [one.unit for one in found.restored])
+    shutil.rmtree(folder)
+    return found, images, {}
 
 
 def _restored_words(found: Control, metric: str) -> str:

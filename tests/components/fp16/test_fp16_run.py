@@ -6,11 +6,12 @@ import pytest
 
 from components.core.contracts.job import Runtime
 from components.core.contracts.variant import Status
+from components.core.half import LARGEST
 from components.core.tasks.detection import fit, read_split
 from components.engine.build import build_engine
 from components.export.parity import run_onnx
 from components.fp16 import run as fp16_run
-from components.fp16.onnx_half import LARGEST, convert_to_half
+from components.fp16.onnx_half import convert_to_half
 from components.fp16.run import run_fp16
 from fixtures.jobs import make_surgered
 

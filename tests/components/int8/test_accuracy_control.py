@@ -89,7 +89,9 @@ def test_tensorrt_runs_all_but_the_restored_layers_in_int8(quantized, tmp_path):
     row = rows["int8-accurate-tensorrt-rtx"]
     card = build_engine(Runtime.TENSORRT_RTX, out / row.file, tmp_path / "e.engine")
     restored = {one["layer"] for one in row.details["int8"]["accuracy"]["restored"]}
-    assert card.precisions == {"INT8": 4 - len(restored), "FLOAT": len(restored)}
+    assert restored
+    assert set(row.details["int8"]["fp16_layers"]) <= restored
+    assert card.precisions == {"INT8": 4 - len(restored), "HALF": len(restored)}
 
 
 def test_the_card_tells_what_was_tried_on_what(quantized):
