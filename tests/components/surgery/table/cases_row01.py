@@ -30,7 +30,10 @@ def hidden(op):
 
 
 CASES = [
-    *(Case(f"scales behind {op}", lambda op=op: hidden(op), before="ok", by=0) for op in ("Identity", "Constant", "Concat")),
+    *(
+        Case(f"scales behind {op}", lambda op=op: hidden(op), before="ok", by=0)
+        for op in ("Identity", "Constant", "Concat")
+    ),
     Case(
         "size computed from an open shape",
         lambda: export(
