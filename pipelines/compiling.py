@@ -4,7 +4,7 @@ import hashlib
 import importlib
 from pathlib import Path
 
-PIPELINES = ("compress", "ladder")
+PIPELINES = ("compress", "ladder", "fleet")
 STEPS = {
     "fetch": ("fetch",),
     "export": ("export",),

@@ -40,19 +40,27 @@ def read_job(path: Path) -> Job:
     Raises:
         UserError: one line a problem, each naming the field, what was given and what is accepted.
     """
+    return parse_job(read_text(path), where=path.name, folder=path.resolve().parent)
+
+
+def read_text(path: Path) -> str:
+    """The text of a job file or of another page of YAML.
+
+    Raises:
+        UserError: it cannot be read, is no text, or is far larger than a page.
+    """
     try:
         if path.is_dir():
             raise UserError(f"{path}: is a folder; give a job file (YAML), for instance pipelines/examples/trees.yaml")
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path}: {path.stat().st_size} bytes; a job file has at most {MAX_BYTES}")
-        text = path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; give the path of a job file (YAML)") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text (byte {error.start}); a job file is YAML") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse_job(text, where=path.name, folder=path.resolve().parent)
 
 
 def parse_job(text: str, where: str = "job", folder: Path | None = None) -> Job:
@@ -66,10 +74,21 @@ def parse_job(text: str, where: str = "job", folder: Path | None = None) -> Job:
     Raises:
         UserError: one line a problem.
     """
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise UserError(f"{where}: more than {MAX_BYTES} bytes; a job is a page of YAML")
-    fields = _load(text, where)
-    problems = list(_resolve_paths(fields, folder))
+    return build_job(read_fields(text, where), where, folder)
+
+
+def build_job(fields: dict[str, Any], where: str = "job", folder: Path | None = None) -> Job:
+    """The job of these fields, which are changed: relative paths become absolute.
+
+    Args:
+        fields: of `read_fields`.
+        where: what the error lines call it.
+        folder: what relative paths are relative to; None refuses them.
+
+    Raises:
+        UserError: one line a problem.
+    """
+    problems = list(resolve_paths(fields, folder))
     named = {problem.partition(":")[0] for problem in problems}
     try:
         job = Job.model_validate(fields)
@@ -120,7 +139,20 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _load(text: str, where: str) -> dict[str, Any]:
+def read_fields(text: str, where: str, kind: str = "job", keys: Sequence[str] = ()) -> dict[str, Any]:
+    """The mapping that a page of YAML holds: no tags, few aliases, no key twice, not too large.
+
+    Args:
+        text: YAML.
+        where: what the error line calls it.
+        kind: what the page is.
+        keys: that it may have, for the message; default: a job's.
+
+    Raises:
+        UserError: it is no such page.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise UserError(f"{where}: more than {MAX_BYTES} bytes; a {kind} is a page of YAML")
     try:
         fields = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -131,16 +163,17 @@ def _load(text: str, where: str) -> dict[str, Any]:
         words = " ".join(str(error).split())
         raise UserError(f"{where}: no valid YAML: {_printable(words, 200)}") from None
     except RecursionError:
-        raise UserError(f"{where}: nested too deeply for a job") from None
+        raise UserError(f"{where}: nested too deeply for a {kind}") from None
     except ValueError as error:  # an impossible date or number, which YAML resolves on its own
         raise UserError(f"{where}: no valid YAML: {error}") from None
     if not isinstance(fields, dict):
         given = "nothing" if fields is None else f"a {type(fields).__name__}"
-        raise UserError(f"{where}: holds {given}; a job is a mapping with {', '.join(Job.model_fields)}")
+        names = ", ".join(keys or Job.model_fields)
+        raise UserError(f"{where}: holds {given}; a {kind} is a mapping with {names}")
     return fields
 
 
-def _resolve_paths(fields: dict[str, Any], folder: Path | None) -> Iterator[str]:
+def resolve_paths(fields: dict[str, Any], folder: Path | None) -> Iterator[str]:
     """Makes the paths in `fields` absolute, in place; yields a line for each that cannot be."""
     for names in _PATH_FIELDS:
         parent: Any = fields

@@ -67,7 +67,9 @@ def submit(
 ) -> int:
     """Climb the ladder on a Kubeflow cluster; follows the run and prints the leaderboard.
 
-    The pipeline is uploaded once for each version of hasten. Ctrl-C stops following and not the run.
+    A fleet (`FLEET.yaml`, see `hasten fleet --help`) is one run that starts a run a model, so many at a time; a model
+    that fails is a row of its table. The pipeline is uploaded once for each version of hasten. Ctrl-C stops following
+    and not the run.
 
     **Examples**
 
@@ -81,8 +83,16 @@ def submit(
     from pipelines.cluster.outcome import published_board
     from pipelines.cluster.runs import follow
     from pipelines.cluster.runs import submit as start
+    from pipelines.fleet.contract import is_fleet
     from pipelines.ladder.recipe import overridden
 
+    if is_fleet(job_file):
+        if mode or rungs:
+            raise typer.BadParameter(
+                "a fleet's jobs say their own; write it into `defaults` of the fleet file", param_hint="--mode, --rungs"
+            )
+        server = _server(host, namespace, token_file, ca_cert)
+        return _submit_fleet(job_file, server, _gpu(gpus, gpu_resource, gpu_product, gpu_image), account, wait, as_json)
     job, server = overridden(_job(job_file), mode, rungs), _server(host, namespace, token_file, ca_cert)
     gpu = _gpu(gpus, gpu_resource, gpu_product, gpu_image)
     client = connect(server)
@@ -116,6 +126,36 @@ def submit(
     else:
         print(f"the run succeeded; {why}: {submitted.url}")
     return EXIT_GOAL_NOT_MET if board is not None and not board.goal_met else 0
+
+
+def _submit_fleet(
+    fleet_file: Path, server: "Server", gpu: dict[str, object], account: str, wait: bool, as_json: bool
+) -> int:
+    from pipelines.cli.fleet import exit_code, show_summary
+    from pipelines.cluster.connection import connect
+    from pipelines.cluster.runs import follow
+    from pipelines.fleet.contract import read_fleet
+    from pipelines.fleet.submitting import submit_fleet, summary_of
+
+    fleet, _ = read_fleet(fleet_file)
+    client = connect(server)
+    run, stamp = submit_fleet(client, server, fleet, gpu, account)
+    print(f"run {run.run_id} of {len(fleet.jobs)} models, stamp {stamp}: {run.url}", file=sys.stderr)
+    if not wait:
+        if as_json:
+            print(json.dumps({"run_id": run.run_id, "url": run.url, "stamp": stamp}))
+        return 0
+    try:
+        ended = follow(client, server, run.run_id, lambda line: print(line, file=sys.stderr, flush=True))
+    except KeyboardInterrupt:
+        print(f"hasten: no longer following; the run goes on: {run.url}", file=sys.stderr)
+        return 130
+    summary = summary_of(client, server, fleet, stamp)
+    show_summary(summary, as_json=as_json)
+    if ended.state != "SUCCEEDED":
+        print(f"hasten: the run ended {ended.state.lower()}: {ended.why or 'see ' + run.url}", file=sys.stderr)
+        return 1
+    return exit_code(summary)
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -8,6 +8,7 @@ from pipelines.cli import (
     compiling,
     doctor,
     errors,
+    fleet,
     integration,
     partition,
     run,
@@ -18,7 +19,7 @@ from pipelines.cli import (
 )
 from pipelines.cli.app import app
 
-COMMANDS = (run, steps, surgery, partition, cluster, argo, integration, doctor, compiling, sample, schema)
+COMMANDS = (run, fleet, steps, surgery, partition, cluster, argo, integration, doctor, compiling, sample, schema)
 """Modules whose import adds their commands to the application, in the order of the help page."""
 
 

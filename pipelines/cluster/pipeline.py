@@ -26,24 +26,34 @@ class Uploaded(NamedTuple):
 
 
 def ensure_uploaded(client: "Client") -> Uploaded:
-    """The ladder as this code compiles it; uploads what the server does not have.
-
-    The version is named by the compiled pipeline's hash, so that the same code, with the same images, is one version.
-    """
+    """The ladder as this code compiles it; uploads what the server does not have."""
     from pipelines.compiling import compile_pipelines
 
     with tempfile.TemporaryDirectory(prefix="hasten-compiled-") as folder:
         package = next(path for path in compile_pipelines(Path(folder)) if path.stem == "ladder")
-        digest = hashlib.sha256(package.read_bytes()).hexdigest()[:12]
-        name = f"{importlib.metadata.version('hasten')}-{digest}"
-        pipeline_id = client.get_pipeline_id(PIPELINE)
-        if pipeline_id is None:
-            # The server makes a first version of it, with a name of its own; ours comes beside it.
-            words = "Makes a trained model fast enough to ship"
-            pipeline_id = client.upload_pipeline(str(package), PIPELINE, words).pipeline_id
-        found = _version(client, pipeline_id, name)
-        if found is None:
-            found = client.upload_pipeline_version(str(package), name, pipeline_id=pipeline_id).pipeline_version_id
+        return ensure_package(client, PIPELINE, package, "Makes a trained model fast enough to ship")
+
+
+def ensure_package(client: "Client", pipeline: str, package: Path, words: str) -> Uploaded:
+    """A compiled pipeline on the server; uploaded if it is not there.
+
+    The version is named by the compiled pipeline's hash, so that the same code, with the same images, is one version.
+
+    Args:
+        client: of `connect`.
+        pipeline: its name on the server.
+        package: the compiled YAML.
+        words: what it is, for the server's list.
+    """
+    digest = hashlib.sha256(package.read_bytes()).hexdigest()[:12]
+    name = f"{importlib.metadata.version('hasten')}-{digest}"
+    pipeline_id = client.get_pipeline_id(pipeline)
+    if pipeline_id is None:
+        # The server makes a first version of it, with a name of its own; ours comes beside it.
+        pipeline_id = client.upload_pipeline(str(package), pipeline, words).pipeline_id
+    found = _version(client, pipeline_id, name)
+    if found is None:
+        found = client.upload_pipeline_version(str(package), name, pipeline_id=pipeline_id).pipeline_version_id
     return Uploaded(pipeline_id, found)
 
 

@@ -41,13 +41,13 @@ def test_compiling_twice_gives_the_same_bytes(compiled, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    for name in ("ladder.yaml", "compress.yaml"):
+    for name in ("ladder.yaml", "compress.yaml", "fleet.yaml"):
         assert (tmp_path / name).read_bytes() == (compiled / name).read_bytes()
 
 
 def test_what_is_kept_in_manifests_is_up_to_date(compiled):
     kept = ROOT / "manifests" / "pipelines"
-    for name in ("ladder.yaml", "compress.yaml"):
+    for name in ("ladder.yaml", "compress.yaml", "fleet.yaml"):
         assert without_sdk(kept / name) == without_sdk(compiled / name), "run `make compile` and commit the result"
 
 
@@ -115,7 +115,7 @@ def test_resources_for_gitops_name_their_version_by_what_was_compiled(tmp_path):
     from pipelines.compiling import compile_resources
 
     paths = compile_resources(tmp_path, "team-a")
-    assert [path.name for path in paths] == ["compress-resources.yaml", "ladder-resources.yaml"]
+    assert [path.name for path in paths] == [f"{name}-resources.yaml" for name in ("compress", "ladder", "fleet")]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
     pipeline, version = yaml.safe_load_all(paths[1].read_text())
     assert (pipeline["kind"], pipeline["metadata"]["name"]) == ("Pipeline", "hasten-ladder")
