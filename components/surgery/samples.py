@@ -36,7 +36,9 @@ def _read(path: Path, inputs: Sequence[TensorInfo]) -> dict[str, np.ndarray]:
     names = [tensor.name for tensor in inputs]
     if missing := [name for name in names if name not in arrays]:
         given = ", ".join(arrays) or "nothing"
-        raise UserError(f"--input: {path.name}: given {given}, needed: {', '.join(names)} ({', '.join(missing)} missing)")
+        raise UserError(
+            f"--input: {path.name}: given {given}, needed: {', '.join(names)} ({', '.join(missing)} missing)"
+        )
     for tensor in inputs:
         _check(path, tensor, arrays[tensor.name])
     return {name: arrays[name] for name in names}
