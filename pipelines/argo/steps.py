@@ -6,7 +6,10 @@ from typing import Any
 from components.core.errors import UserError
 from pipelines.compiling import STEPS
 
-PIPELINE_STEPS = {"pipelines.ladder.prepare": ("prepare", "destination", "keep")}
+PIPELINE_STEPS = {
+    "pipelines.ladder.prepare": ("prepare", "destination", "keep"),
+    "pipelines.ladder.training": ("note",),
+}
 """Modules of the pipelines that have small steps of their own."""
 
 
