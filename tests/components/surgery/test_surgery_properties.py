@@ -330,7 +330,7 @@ ROUNDS_LESS = (28,)
 
 
 @pytest.mark.parametrize("target", [RTX, Runtime.OPENVINO])
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(model=graphs())
 def test_random_graphs_come_out_untouched_or_equal(target, model):
     try:
