@@ -13,10 +13,10 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory) -> Path:
-    from pipelines.compiling import compile_pipelines
-
+    """In a process of its own: Hera, which other tests import, changes how PyYAML writes text of several lines."""
     out = tmp_path_factory.mktemp("compiled")
-    compile_pipelines(out)
+    command = [sys.executable, "-m", "pipelines.cli.main", "compile", "--out", out]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     return out
 
 
