@@ -32,6 +32,6 @@ def amp(job: str, bundle_uri: str, code_version: str, trained: dsl.Output[dsl.Mo
 
     with step("amp", rung="amp"):
         given = Job.model_validate_json(job)
-        card, recipe = run_amp(given, materialize(bundle_uri), Path(trained.path), str(trained.uri), code_version)
+        card, recipe = run_amp(given, materialize(bundle_uri), Path(trained.path), bundle_uri, code_version)
         trained.metadata.update({"precision": str(card.precision), "status": str(card.status)})
     return str(trained.uri), recipe.model_dump_json(), str(card.status), card.reason

@@ -31,7 +31,7 @@ RUNG = "amp"
 
 
 def run_amp(
-    job: Job, bundle: Path, out: Path, output_uri: str = "", code_version: str = ""
+    job: Job, bundle: Path, out: Path, bundle_uri: str = "", code_version: str = ""
 ) -> tuple[TrainingCard, Job]:
     """Trains the job's model and fills `out` with a bundle of the trained one.
 
@@ -41,7 +41,7 @@ def run_amp(
         job: the job; `job.training` says how to train.
         bundle: what `fetch` made. Its test split is handed on and never read.
         out: folder that appears whole; only a card is in it when nothing could be trained.
-        output_uri: where `out` goes; in an S3 store the checkpoint is kept beside it.
+        bundle_uri: where the bundle is from; in an S3 store the checkpoint is kept beside it.
         code_version: of hasten; another version does not go on from this one's checkpoints.
 
     Returns:
@@ -66,7 +66,7 @@ def run_amp(
     card = card.model_copy(
         update={"precision": precision, "device": device, "trained_on": task.trained_on, "held_back": task.held_back}
     )
-    checkpoints = checkpoints_of(_identity(job, bundle, precision, device, code_version), output_uri)
+    checkpoints = checkpoints_of(_identity(job, bundle, precision, device, code_version), bundle_uri)
     try:
         card = _trained(job, bundle, out, card, task, module, checkpoints)
     except StoppedError:

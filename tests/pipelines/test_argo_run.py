@@ -108,7 +108,14 @@ def test_several_outputs_and_long_texts(bucket: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["prepare", f"--root=s3://{bucket}/argo/", "--run=pod", f"--out={out}", f"--param=job={job}"]
     assert step.main([*arguments, "--param=rungs=int8"]) == 0
-    assert {path.name for path in out.iterdir()} == {"job", "recipe", "source_digest", "code_version", "run_id"}
+    assert {path.name for path in out.iterdir()} == {
+        "job",
+        "recipe",
+        "training",
+        "source_digest",
+        "code_version",
+        "run_id",
+    }
     assert (out / "job").read_text() == f"@s3://{bucket}/argo/runs/pod/parameters/job"
     assert json.loads(handover.resolved((out / "job").read_text()))["ladder"]["rungs"] == ["int8"]
     assert len((out / "source_digest").read_text()) == 64

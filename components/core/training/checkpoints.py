@@ -96,15 +96,15 @@ def _remove_leftovers(path: Path) -> None:
                 partial.unlink()
 
 
-def checkpoints_of(identity: str, output_uri: str = "") -> Checkpoints:
+def checkpoints_of(identity: str, bundle_uri: str = "") -> Checkpoints:
     """Where a training of that identity keeps its checkpoint, so that the next try of it finds it.
 
     Args:
         identity: digest of everything that the training depends on.
-        output_uri: where the step's output goes. In an S3 store the checkpoint lies beside it: a pod that is tried
-            again has nothing else that outlives it. On this machine it is in the cache, since each try has another
-            output folder.
+        bundle_uri: what is trained on. In an S3 store the checkpoint lies beside it: nothing else outlives a pod and is
+            the same for the pod that is tried next. On this machine it is in the cache.
     """
-    if is_remote(output_uri):
-        return Checkpoints(f"{output_uri.rstrip('/')}-checkpoint.pt", identity)
-    return Checkpoints(str((cache_folder() / "training" / f"{identity[:32]}.pt").absolute()), identity)
+    name = f"{identity[:32]}.pt"
+    if is_remote(bundle_uri):
+        return Checkpoints(f"{bundle_uri.rstrip('/')}-checkpoints/{name}", identity)
+    return Checkpoints(str((cache_folder() / "training" / name).absolute()), identity)

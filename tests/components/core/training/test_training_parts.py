@@ -123,8 +123,8 @@ def test_a_damaged_checkpoint_is_passed_over_and_no_code_in_it_runs(tmp_path, mo
 
 
 def test_a_checkpoint_in_an_s3_store(s3: S3Server):
-    checkpoints = checkpoints_of("one", f"s3://{s3.new_bucket()}/run/amp/trained")
-    assert checkpoints.uri.endswith("/run/amp/trained-checkpoint.pt")
+    checkpoints = checkpoints_of("one", f"s3://{s3.new_bucket()}/run/bundle")
+    assert checkpoints.uri.endswith("/run/bundle-checkpoints/one.pt")
     assert checkpoints.load() is None
     checkpoints.save(STATE)
     checkpoints.save(STATE | {"step": 4})
