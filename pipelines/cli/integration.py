@@ -145,3 +145,43 @@ def kserve(
     )
     document = inference_service(read_published(model, endpoint or None, region or None), serving)
     typer.echo(yaml.safe_dump(document, sort_keys=False), nl=False)
+
+
+@app.command(rich_help_panel=_PANEL)
+def mlflow(
+    run: RunFolder,
+    tracking_uri: Annotated[
+        str,
+        typer.Option(envvar="MLFLOW_TRACKING_URI", help="Address of the MLflow server.", show_default=False),
+    ],
+    experiment: Annotated[str, typer.Option(help="Made where it is not there.")] = "hasten",
+    model: Annotated[
+        str, typer.Option("--published", help="URI that the run published to: registered as a version.")
+    ] = "",
+    endpoint: Endpoint = "",
+    region: Region = "",
+    as_json: Json = False,
+) -> None:
+    """Log a run to an MLflow server: candidates as nested runs, the report as artifacts, the winner as a version.
+
+    A run is logged once, however often this is called.
+
+    **Example**
+
+    `hasten mlflow runs/trees --tracking-uri http://localhost:5000 --published s3://models/trees`
+    """
+    from pipelines.integration.extras import need
+    from pipelines.integration.results import read_results
+
+    need("mlflow", "mlflow")
+    from components.publish.published import read_published
+    from pipelines.integration.mlflow import log_results
+
+    results = read_results(run)
+    published = read_published(model, endpoint or None, region or None) if model else None
+    done = log_results(results, tracking_uri, experiment, published)
+    if as_json:
+        typer.echo(json.dumps(done._asdict()))
+    else:
+        version = f", version {done.version}" if done.version else ""
+        typer.echo(f"{results.board.job}: {'logged' if done.new else 'was logged before'}: run {done.run_id}{version}")
