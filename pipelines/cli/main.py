@@ -16,10 +16,25 @@ from pipelines.cli import (
     schema,
     steps,
     surgery,
+    training,
 )
 from pipelines.cli.app import app
 
-COMMANDS = (run, fleet, steps, surgery, partition, cluster, argo, integration, doctor, compiling, sample, schema)
+COMMANDS = (
+    run,
+    fleet,
+    steps,
+    surgery,
+    partition,
+    training,
+    cluster,
+    argo,
+    integration,
+    doctor,
+    compiling,
+    sample,
+    schema,
+)
 """Modules whose import adds their commands to the application, in the order of the help page."""
 
 

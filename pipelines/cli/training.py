@@ -1,0 +1,74 @@
+"""`hasten amp`: a rung that trains, alone."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.cli.app import app
+from pipelines.cli.steps import _STEPS, Json, Out, _progress
+
+if TYPE_CHECKING:
+    from components.core.contracts.training import TrainingCard
+
+_SIGNALLED = 128
+
+
+@app.command(rich_help_panel=_STEPS)
+def amp(
+    job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job.", show_default=False)],
+    out: Out,
+    as_json: Json = False,
+) -> None:
+    """Go on training a job's model in mixed precision; its `training` says how.
+
+    Ctrl-C stops at the next step with a checkpoint; the same command goes on from there.
+
+    **Example**
+
+    `hasten amp job.yaml --out work/trained`
+    """
+    from components.amp.run import run_amp
+    from components.core.contracts.variant import Status
+    from components.core.errors import StepError
+    from components.core.job_file import read_job
+    from components.core.training.stopping import StoppedError
+    from pipelines.ladder.recipe import check_factory
+    from pipelines.local.run import search_path
+    from pipelines.single_step import bundle_folder, output_folder
+
+    path = search_path(job_file.resolve().parent)
+    sys.path[:] = list(dict.fromkeys([*path, *sys.path]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(path)  # of the processes that measure a step
+    job = read_job(job_file)
+    check_factory(job)
+    try:
+        with _progress("amp"), output_folder(out) as folder, bundle_folder(job) as bundle:
+            card, _ = run_amp(job, bundle, folder / "trained")
+            if card.status is not Status.OK:
+                raise StepError(f"amp: {card.status}: {card.reason}")
+            for made in (folder / "trained").iterdir():
+                made.rename(folder / made.name)
+            (folder / "trained").rmdir()
+    except StoppedError as stopped:
+        typer.echo(f"hasten: amp: {stopped}", err=True)
+        raise typer.Exit(_SIGNALLED + stopped.signal_number) from None
+    typer.echo(card.model_dump_json(indent=2) if as_json else f"{out}: {_words(card)}")
+
+
+def _words(card: "TrainingCard") -> str:
+    from components.core.formats import fraction, milliseconds, times
+
+    words = [f"{card.steps} of {card.planned_steps} steps in {card.precision} on {card.device}"]
+    if card.step_ms:
+        words.append(f"{milliseconds(card.step_ms)} a step")
+    if card.step_speedup:
+        words.append(f"{times(card.step_speedup)} as fast as in FP32")
+    for name, after in (card.accuracy_after or {}).items():
+        before = (card.accuracy_before or {}).get(name)
+        words.append(
+            f"{name} {fraction(before) if before is not None else '?'} -> {fraction(after)} on what was held back"
+        )
+    return "; ".join(words)
