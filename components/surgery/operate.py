@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from components.core.contracts.job import Runtime
 from components.core.errors import UserError
 from components.surgery.graphs import infer_shapes, to_model, with_shapes
+from components.surgery.plain_form import plain_form
 from components.surgery.proof import SEEDS, Prover, Sample
 from components.surgery.registry import SURGERIES
 from components.surgery.report import Record, SurgeryReport
@@ -23,6 +24,7 @@ _MAX_SWEEPS = 8
 """One surgery uncovers work for another (a folded branch uncovers constants); more were never needed."""
 _MAX_NMS_ROUNDS = 256
 _FOLDING = 0
+_VERSIONS = 41
 _MAX_FOLDS = 32
 """Each makes more shapes known, and so more to fold."""
 
@@ -88,16 +90,18 @@ def operate_apart(
         for surgery in SURGERIES
         if target in surgery.targets and surgery.row not in skip and (only is None or surgery.row in only)
     ]
+    plain, prepared = plain_form(skeleton) if any(surgery.row == _VERSIONS for surgery in surgeries) else (skeleton, [])
     # Shapes are inferred once for each change; those that came with the model may be wrong.
-    original = infer_shapes(skeleton)
+    original = infer_shapes(plain)
     theatre = _Theatre(original, weights, replace(options or Options(), target=target), Prover(seeds, weights))
+    theatre.prepare(prepared)
     with _collecting_by_hand():
         for _ in range(_MAX_SWEEPS):
             changed = [theatre.perform(surgery) for surgery in surgeries]
             gc.collect()
             if not any(changed):
                 break
-    untouched = theatre.model is original
+    untouched = theatre.model is original and not prepared
     report = SurgeryReport(
         target=target,
         records=list(theatre.records.values()),
@@ -162,6 +166,12 @@ class _Theatre:
     """Of the model as it is; None after something was tried on it."""
     _bodies: list[gs.Graph] = field(default_factory=list)
     """Those in it."""
+
+    def prepare(self, changes: Sequence[Change]) -> None:
+        """Records what was done to the model before it came here."""
+        for surgery in SURGERIES:
+            if surgery.row == _VERSIONS:
+                self._record(surgery, changes, {}, "only the way in which it is written changes")
 
     def perform(self, surgery: Surgery) -> bool:
         """Applies one surgery everywhere it matches; whether the model changed."""

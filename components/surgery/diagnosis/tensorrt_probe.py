@@ -14,6 +14,7 @@ from components.core.tensorrt_tools.words import plain
 from components.surgery.diagnosis.nodes import Place, attributes, constants, inside, label, places
 from components.surgery.diagnosis.search import Complaint, Failure, failures
 from components.surgery.diagnosis.verdict import WHOLE_MODEL, Seen, Stage
+from components.surgery.plain_form import without_functions
 
 _SIDES = (64, 224, 16)
 """Sizes tried for dimensions that are left open, when the user gives none."""
@@ -64,7 +65,10 @@ def examine(
     def ask(part: onnx.ModelProto) -> list[Complaint]:
         return _complaints(session.parse(part.SerializeToString(), str(path)))
 
-    for failure in failures(model, _complaints(parsed), ask):
+    first = _complaints(parsed)
+    if (written := without_functions(model)) is not model:  # the parser names the call, and not the node in it
+        model, first = written, ask(written) or first
+    for failure in failures(model, first, ask):
         answer["failures"].append(failure.to_json())
         tell(answer)
     named = {failure["node"] for failure in answer["failures"]}

@@ -145,7 +145,7 @@ def test_rows_can_be_chosen_and_left_out():
     assert len(operate(model, Runtime.TENSORRT, only=[0])[0].graph.node) == 1
 
 
-def test_metadata_functions_and_names_survive():
+def test_metadata_survives_and_functions_are_written_out():
     nodes = [
         helper.make_node("Constant", [], ["c"], value_float=2.0),
         helper.make_node("Scale", ["x", "c"], ["y"], domain="mine", name="scaled"),
@@ -158,11 +158,12 @@ def test_metadata_functions_and_names_survive():
     model.opset_import.append(helper.make_opsetid("mine", 1))
     model.metadata_props.add(key="names", value="{0: 'tree'}")
     model.doc_string = "a model"
-    after = operate(model, Runtime.OPENVINO)[0]
-    assert after is not model
+    after, report = operate(model, Runtime.OPENVINO)
+    assert (41, "model functions") in [(record.row, record.node) for record in report.done]
     assert after.doc_string == "a model"
     assert [(entry.key, entry.value) for entry in after.metadata_props] == [("names", "{0: 'tree'}")]
-    assert [function.name for function in after.functions] == ["Scale"]
+    assert not after.functions
+    assert [node.op_type for node in after.graph.node] == ["Mul"]
     assert worst(model, after, [{"x": np.ones(2, np.float32)}]) == 0
 
 

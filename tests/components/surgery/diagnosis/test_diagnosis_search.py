@@ -109,7 +109,7 @@ def test_a_body_that_is_refused_names_the_node_in_it(tmp_path):
 
 
 @needs_rtx
-def test_a_node_in_a_function_is_blamed_on_the_call(tmp_path):
+def test_a_node_in_a_function_is_named_and_not_the_call(tmp_path):
     function = helper.make_function(
         "mine", "F", ["a"], ["b"], [node("Det", ["a"], ["b"], name="inner")], [helper.make_opsetid("", 17)]
     )
@@ -121,8 +121,9 @@ def test_a_node_in_a_function_is_blamed_on_the_call(tmp_path):
     )
     model.functions.append(function)
     (found,) = rtx(model, tmp_path)
-    assert found.node == "call"
-    assert "no importer" in found.words
+    assert found.operator == "Det"
+    assert found.node.startswith("inner")
+    assert found.row == 38
 
 
 @needs_rtx
