@@ -36,7 +36,8 @@ def feed(values: Sequence[onnx.ValueInfoProto], seed: int, dimension: int) -> di
     """Random values for inputs.
 
     Floats that look like images ([N, 1..4, H, W]) are smooth and noisy patches in 0..1, as cameras make them; others
-    are standard normal. Integers are 0 or 1, since most integer inputs are indices or masks.
+    are standard normal. Integers are 0 or 1, since most integer inputs are indices or masks; each row of a matrix of
+    them begins with 1, as the mask of a text does, which is never empty.
 
     Args:
         values: the inputs, of `inputs_of`.
@@ -71,7 +72,10 @@ def random_values(shape: list[int], dtype: np.dtype, rng: np.random.Generator) -
             return np.ascontiguousarray(_image(shape, rng), dtype)
         return rng.standard_normal(shape).astype(dtype)
     if np.issubdtype(dtype, np.integer):
-        return rng.integers(0, 2, shape).astype(dtype)
+        values = rng.integers(0, 2, shape).astype(dtype)
+        if values.ndim == 2:
+            values[:, :1] = 1
+        return values
     return rng.standard_normal(shape).astype(np.float32).astype(dtype)
 
 

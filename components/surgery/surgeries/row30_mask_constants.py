@@ -6,7 +6,7 @@ does the same. Where every way from the constant leads into a Softmax, it is cut
 selected, and to half of that where it is added, so that a sum with a score or with a second mask stays in the range.
 
 A row in which *everything* is masked has no meaning, and its weights do change where the mask is added (-1e9 drowns the
-scores, -32752 does not). Where random inputs meet such a row, the comparison takes the change back.
+scores, -32752 does not). The report says so; where an input of the proof meets such a row, the change is taken back.
 """
 
 from collections.abc import Iterator, Sequence
@@ -54,7 +54,10 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
         else:
             node.inputs[place] = made[key]
         why = f"{worst:g} is beyond FP16's range"
-        what = f"{np.copysign(limit, worst):g}, which leaves no weight after the Softmax either"
+        what = (
+            f"{np.copysign(limit, worst):g}, which leaves no weight after the Softmax either; only a row in which "
+            "everything is masked gets other weights"
+        )
         changes.append(Change(label(node), why, what, inputs=route.inputs, outputs=route.outputs))
     return changes
 

@@ -70,9 +70,32 @@ def test_an_added_mask_leaves_room_for_the_sum(value, twice):
 
 
 def test_it_is_taken_back_where_inputs_mask_whole_rows():
-    after, report = operate(added(-1e9), RTX, seeds=(0,))
+    hidden = {"x": np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32), "seen": np.zeros(SHAPE, int)}
+    after, report = operate(added(-1e9), RTX, seeds=(hidden,))
     assert [record.outcome for record in report.records] == [Outcome.ROLLED_BACK]
     assert smallest(after) == -1e9
+
+
+@pytest.mark.parametrize("value", [-1e9, np.finfo(np.float32).min, -np.inf])
+def test_the_mask_of_a_causal_text_model_is_cut(value):
+    """Where padding and the future are masked together, as CLIP and Llama do: the first word always sees itself."""
+    nodes = [
+        helper.make_node("Cast", ["seen"], ["words"], to=BOOL),
+        helper.make_node("Unsqueeze", ["words", "axis"], ["row"]),
+        helper.make_node("And", ["row", "past"], ["both"]),
+        helper.make_node("Where", ["both", "zero", "value"], ["bias"], name="mask"),
+        helper.make_node("Add", ["x", "bias"], ["sum"]),
+        helper.make_node("Softmax", ["sum"], ["y"]),
+    ]
+    constants = {
+        "axis": np.array([1]),
+        "past": np.tri(9, dtype=bool),
+        "zero": np.float32(0),
+        "value": np.float32(value),
+    }
+    inputs = {"x": (FLOAT, [2, 9, 9]), "seen": (INT64, [2, 9])}
+    _, report = operate(make_model(nodes, inputs, {"y": (FLOAT, [2, 9, 9])}, constants), RTX)
+    assert [(record.outcome, record.max_error) for record in report.records] == [(Outcome.DONE, 0.0)]
 
 
 def test_a_fully_masked_row_in_fp16_is_a_number_again():
