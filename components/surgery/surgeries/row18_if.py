@@ -13,7 +13,7 @@ import onnx_graphsurgeon as gs
 from components.surgery.graphs import constant, scalar
 from components.surgery.reading import Node
 from components.surgery.sorting import bodies
-from components.surgery.surgery import EVERY_TARGET, Change, Options, Surgery, label, refusal
+from components.surgery.surgery import EVERY_TARGET, TENSORRT_TARGETS, Change, Options, Surgery, label, refusal
 
 
 def matches(graph: gs.Graph) -> bool:
@@ -35,8 +35,13 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
             continue
         pinned = _pin_squeezed(graph, node)
         if pinned is None:
-            way_out = "make the condition independent of the input, or fix the shapes (target.input_shape)"
-            changes.append(refusal(node, "its condition depends on the input", way_out))
+            if options.target not in TENSORRT_TARGETS or _alike(node):
+                continue
+            way_out = (
+                "make the condition independent of the input, or fix the shapes (--input-shape, target.input_shape)"
+            )
+            why = "its condition depends on the input, and its branches differ in rank or have one that is not known"
+            changes.append(refusal(node, why, way_out))
             continue
         why = f"TensorRT cannot build an If whose branches differ in rank; the condition asks whether {pinned} is 1"
         changes.append(_inline(graph, node, "then_branch", why, f"{pinned} is pinned to 1"))
@@ -44,6 +49,13 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
     if gone:
         graph.nodes = [node for node in graph.nodes if id(node) not in gone]
     return changes
+
+
+def _alike(node: gs.Node) -> bool:
+    """Whether the branches have the same ranks, so that TensorRT can choose between them at run time."""
+    branches = [body.outputs for body in (node.attrs["then_branch"], node.attrs["else_branch"])]
+    ranks = [[None if one.shape is None else len(one.shape) for one in outputs] for outputs in branches]
+    return ranks[0] == ranks[1] and None not in ranks[0]
 
 
 def _inline(graph: gs.Graph, node: gs.Node, branch: str, why: str, because: str) -> Change:

@@ -1,6 +1,7 @@
 """Row 18: If, mostly of a squeeze whose dimension the exporter did not know."""
 
 import numpy as np
+import pytest
 import torch
 from onnx import helper
 from surgery_graphs import BOOL, FLOAT, assert_untouched, export, make_model, needs_rtx, ops, rtx, surgered, worst
@@ -95,13 +96,37 @@ def test_two_ifs_of_one_exporter_do_not_mix_their_names():
     assert worst(prefixed, after, feeds((2, 3))) == 0
 
 
-def test_a_condition_that_depends_on_the_input_is_refused():
-    before = chooses(None)
+def ranks_differ():
+    """A branch gives [2, 3] and the other [6]."""
+    then = branch("then", [helper.make_node("Relu", ["x"], ["kept"])], "kept")
+    other = branch("else", [helper.make_node("Reshape", ["x", "flat"], ["row"])], "row")
+    node = helper.make_node("If", ["condition"], ["y"], name="choose", then_branch=then, else_branch=other)
+    inputs = {"x": (FLOAT, [2, 3]), "condition": (BOOL, [])}
+    return make_model([node], inputs, {"y": (FLOAT, None)}, {"flat": np.array([6])})
+
+
+def test_branches_of_other_ranks_and_a_condition_that_depends_on_the_input_are_refused():
+    before = ranks_differ()
     after, report = operate(before, Runtime.TENSORRT)
     assert after is before
     (record,) = report.records
     assert "depends on the input" in record.why
     assert "target.input_shape" in record.what
+
+
+@pytest.mark.parametrize("runtime", [Runtime.OPENVINO, Runtime.ONNXRUNTIME])
+def test_a_runtime_that_takes_such_an_if_hears_nothing_of_it(runtime):
+    assert operate(ranks_differ(), runtime)[1].records == []
+
+
+@needs_rtx
+def test_branches_of_one_rank_are_nothing_to_report():
+    before = chooses(None)
+    after, report = operate(before, Runtime.TENSORRT_RTX)
+    assert after is before
+    assert report.records == []
+    assert rtx(before).stage == "ok"
+    assert rtx(ranks_differ()).stage == "build"
 
 
 def test_graphs_without_the_pattern_are_untouched():
