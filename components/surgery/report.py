@@ -10,6 +10,8 @@ from components.core.formats import markdown
 from components.surgery.diagnosis.verdict import Finding, Verdict
 from components.surgery.surgery import Outcome
 
+_NAMED = 3
+"""Nodes of one cause that are named."""
 _LISTED = 50
 """Findings of one kind that a page lists; the JSON has all."""
 
@@ -73,6 +75,14 @@ class SurgeryReport(Contract):
         by_node = {record.node: record for record in self.left}
         return [_left(finding, by_node.get(finding.node)) for finding in (last.refusals if last else [])]
 
+    @property
+    def refused_together(self) -> list[Left]:
+        """`refused`, one for all nodes of the same cause; it names the first few of them."""
+        groups: dict[tuple[object, ...], list[Left]] = {}
+        for left in self.refused:
+            groups.setdefault((left.finding.row, left.finding.rule, left.why, left.way_out), []).append(left)
+        return [_together(group) for group in groups.values()]
+
     def summary(self) -> dict[str, object]:
         """The few facts that a leaderboard row carries."""
         errors = [record.max_error for record in self.done if record.max_error is not None]
@@ -92,6 +102,36 @@ def _left(finding: Finding, record: Record | None) -> Left:
         return Left(finding=finding, why="", way_out=finding.way_out)
     why = record.why if record.outcome is Outcome.REFUSED else f"{record.what}: {record.note or 'taken back'}"
     return Left(finding=finding, why=why, way_out=record.what if record.outcome is Outcome.REFUSED else finding.way_out)
+
+
+def _together(group: Sequence[Left]) -> Left:
+    names = few([left.finding.node for left in group])
+    return group[0].model_copy(update={"finding": group[0].finding.model_copy(update={"node": names})})
+
+
+def few(names: Sequence[str]) -> str:
+    """``a, b, c and 7 more``."""
+    named = list(dict.fromkeys(names))
+    rest = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + rest
+
+
+def records_together(records: Sequence[Record]) -> list[Record]:
+    """The records, those that differ in their node only as one, which names the first few and has the largest error."""
+    groups: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        proven = record.max_error is not None
+        key = (record.row, record.outcome, record.why, record.what, record.note, proven)
+        groups.setdefault(key, []).append(record)
+    return [
+        group[0].model_copy(
+            update={
+                "node": few([record.node for record in group]),
+                "max_error": max((r.max_error for r in group if r.max_error is not None), default=None),
+            }
+        )
+        for group in groups.values()
+    ]
 
 
 def _brief(verdict: Verdict) -> dict[str, object]:
@@ -136,7 +176,7 @@ def _operation_lines(report: SurgeryReport) -> list[str]:
             return []
         return ["No pattern of the table was found; the graph is untouched.", ""]
     lines = ["| row | surgery | node | outcome | why | what | max error |", "|---|---|---|---|---|---|---|"]
-    lines += [_row(record) for record in report.records]
+    lines += [_row(record) for record in records_together(report.records)]
     if report.end_to_end:
         errors = ", ".join(f"{markdown(output)} {error:.1e}" for output, error in report.end_to_end.items())
         lines += ["", f"Whole model on random input, relative error of each output: {errors}."]
@@ -160,7 +200,7 @@ def _finding_lines(report: SurgeryReport) -> list[str]:
             ("node", "row", "what", "why it was left", "way out"),
             [
                 (left.finding.node, row_name(left.finding), left.finding.rule, left.why or "-", left.way_out)
-                for left in report.refused
+                for left in report.refused_together
             ],
         )
     return lines

@@ -120,7 +120,7 @@ def surgery(
 
         console = Console(highlight=False)
         show(console if console.is_terminal else Console(highlight=False, width=140), reports, out)
-    _end(results)
+    _end(results, "" if input_shape or dry_run else _advice(model))
 
 
 Results = dict["Runtime", tuple["SurgeryReport | None", str]]
@@ -154,14 +154,25 @@ def _diagnose(model: Path, targets: "Sequence[Runtime]", out: Path | None, choic
     return {target: (report, "") for target, report in reports.items()}
 
 
-def _end(results: Results) -> None:
+def _advice(model: Path) -> str:
+    """What to try where something of a model with open dimensions is left."""
+    opened = [f"{one.name} {_words(one.shape)}" for one in _inputs(model) if any(size < 0 for size in one.shape)]
+    return f"; open inputs hide sizes from surgery, --input-shape pins them: {', '.join(opened)}" if opened else ""
+
+
+def _end(results: Results, advice: str) -> None:
     """Exit code 1, with a line a runtime, where something is left.
+
+    Args:
+        results: of all runtimes.
+        advice: what else can be tried where TensorRT refuses something.
 
     Raises:
         StepError: something is left.
     """
     from components.core.errors import StepError
     from components.surgery.diagnosis.verdict import WHOLE_MODEL
+    from components.surgery.surgery import TENSORRT_TARGETS
 
     lines = []
     for target, (report, reason) in results.items():
@@ -173,9 +184,9 @@ def _end(results: Results) -> None:
             more = f" (and {len(report.refused) - 1} more)" if len(report.refused) > 1 else ""
             where = "" if first.finding.node == WHOLE_MODEL else f" at {first.finding.node}"
             parts = f"; in parts: {report.plan}" if report.plan else ""
-            lines.append(
-                f"{target}: {last.brief()}{where}: {first.why or first.finding.rule}{more}; {first.way_out}{parts}"
-            )
+            more_to_try = advice if target in TENSORRT_TARGETS and first.finding.row is not None else ""
+            why = first.why or first.finding.rule
+            lines.append(f"{target}: {last.brief()}{where}: {why}{more}; {first.way_out}{more_to_try}{parts}")
     if lines:
         raise StepError(" | ".join(lines))
 

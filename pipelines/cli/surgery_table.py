@@ -1,13 +1,13 @@
 """The report of surgery in a terminal: what the runtime says, what was done to which node, what is left and why."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from components.surgery.report import SurgeryReport, error_words, row_name, verdict_words
+from components.surgery.report import Record, SurgeryReport, error_words, records_together, row_name, verdict_words
 from components.surgery.surgery import Outcome
 
 if TYPE_CHECKING:
@@ -27,8 +27,10 @@ def show(console: "Console", reports: "Mapping[Runtime, SurgeryReport]", out: Pa
             if verdict is not None:
                 style = "green" if verdict.accepted else "red"
                 console.print(Text(f"  {when + ':':<8}{verdict_words(verdict)}", style=style), soft_wrap=True)
-        if report.records:
-            console.print(_done(report))
+        if records := _worth_showing(report):
+            console.print(_done(records))
+        elif report.records:
+            console.print("  Nothing could be done; the graph is untouched.")
         elif report.after is not None:
             console.print("  No pattern of the table was found; the graph is untouched.")
         if report.refused:
@@ -39,18 +41,34 @@ def show(console: "Console", reports: "Mapping[Runtime, SurgeryReport]", out: Pa
         console.print(f"report: {out / 'surgery_report.md'}", markup=False, soft_wrap=True)
 
 
-def _done(report: SurgeryReport) -> Table:
+def _worth_showing(report: SurgeryReport) -> list[Record]:
+    """What was done, and what was not, unless the table of what is left tells it with its reason."""
+    told = {left.finding.node for left in report.refused}
+    return records_together(
+        [record for record in report.records if record.outcome is not Outcome.REFUSED or record.node not in told]
+    )
+
+
+def _done(records: Sequence[Record]) -> Table:
     table = Table(title="What was done", title_justify="left")
     table.add_column("node", overflow="fold")
     table.add_column("row", justify="right")
     table.add_column("what was done", overflow="fold")
     table.add_column("max error", justify="right")
-    for record in report.records[:_ROWS]:
-        what = f"{record.outcome}: {record.what}" if record.outcome is not Outcome.DONE else record.what
+    for record in records[:_ROWS]:
         style = _STYLES[record.outcome]
-        table.add_row(Text(record.node), str(record.row), Text(what, style=style), error_words(record))
-    _more(table, len(report.records))
+        error = "" if record.outcome is Outcome.REFUSED else error_words(record)
+        table.add_row(Text(record.node), str(record.row), Text(_what(record), style=style), error)
+    _more(table, len(records))
     return table
+
+
+def _what(record: Record) -> str:
+    if record.outcome is Outcome.DONE:
+        return record.what
+    if record.outcome is Outcome.REFUSED:
+        return f"{record.outcome}: {record.why}; {record.what}"
+    return f"{record.outcome}: {record.what}; {record.note}" if record.note else f"{record.outcome}: {record.what}"
 
 
 def _left(report: SurgeryReport) -> Table:
@@ -59,10 +77,11 @@ def _left(report: SurgeryReport) -> Table:
     table.add_column("row", justify="right")
     table.add_column("what and why", overflow="fold")
     table.add_column("way out", overflow="fold")
-    for left in report.refused[:_ROWS]:
+    lines = report.refused_together
+    for left in lines[:_ROWS]:
         why = f"{left.finding.rule}: {left.why}" if left.why else left.finding.rule
         table.add_row(Text(left.finding.node), row_name(left.finding), Text(why), Text(left.way_out))
-    _more(table, len(report.refused))
+    _more(table, len(lines))
     return table
 
 

@@ -1,6 +1,7 @@
 """`hasten surgery`: any ONNX model, what is refused before and after, and an exit code that says how it ended."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,40 @@ def test_what_is_left_is_explained_and_the_rest_is_there(det_model, capsys):
         "tensorrt-rtx",
     ]
     assert "### What is left and why" in Path("out/surgery_report.md").read_text()
+
+
+def test_what_open_inputs_hide_is_said_with_the_option_that_shows_it(place, capsys):
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["first"], name="one"),
+        helper.make_node("NonZero", ["z"], ["second"], name="two"),
+    ]
+    kinds = {"x": (FLOAT, ["n"]), "z": (FLOAT, ["n"])}
+    model = save(place / "open.onnx", nodes, kinds, {"first": (INT64, None), "second": (INT64, None)})
+    code, lines = run("surgery", model, "--out", "out", capsys=capsys)
+    assert code == 1
+    assert "the shape of its mask is not fixed (and 1 more)" in lines[-1]
+    assert "--input-shape pins them: x [?], z [?]" in lines[-1]
+    assert run("surgery", model, "--out", "fixed", "--input-shape", "4")[0] == 0
+    capsys.readouterr()
+
+
+def test_the_tables_fit_into_100_columns_and_say_each_reason_once(place, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    nodes = [
+        helper.make_node("NonZero", ["x"], [f"y{n}"], name=f"/model/head/a_long_name/NonZero_{n}") for n in range(6)
+    ]
+    outputs = {f"y{n}": (INT64, None) for n in range(6)}
+    model = save(place / "open.onnx", nodes, {"x": (FLOAT, ["n"])}, outputs)
+    assert run("surgery", model, "--out", "out")[0] == 1
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    tables = [line for line in shown.splitlines() if line[:1] in "┏┃┡│└"]
+    assert tables
+    assert max(len(line) for line in tables) <= 100
+    words = " ".join(shown.replace("│", " ").split())
+    assert words.count("not fixed") == 1
+    assert "and 3 more" in words
+    assert "Nothing could be done" in words
 
 
 def test_json_is_the_report(boxes_model, capsys):

@@ -228,6 +228,14 @@ RULES: tuple[Rule, ...] = (
         r"\bK\b",
     ),
     _rule(
+        None,
+        "",
+        "NonMaxSuppression, NonZero or their like inside of a branch or a loop",
+        "take it out of there, where surgery rows 12 and 15 can replace it: choose between the results and not between "
+        "the computations, or export the model with the choice made",
+        r"only allowed in the top-level scope",
+    ),
+    _rule(
         18,
         "If CONDITION CONDITIONAL_OUTPUT CONDITIONAL_INPUT",
         "If whose branches have different ranks, mostly of `squeeze(dim)`",

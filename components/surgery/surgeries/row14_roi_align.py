@@ -47,10 +47,16 @@ def _problem(node: gs.Node, graph: gs.Graph, options: Options) -> Change | None:
     if not samples_of(node, options):
         why = "sampling_ratio is 0: the number of samples depends on the size of each box"
         return refusal(
-            node, why, "give the model's RoI pooling a sampling_ratio, for instance 2, and check its accuracy"
+            node,
+            why,
+            "give the model's RoI pooling a sampling_ratio, or surgery --sampling-ratio 2, and check its accuracy",
         )
     if static_shape(node.inputs[0]) is None:
-        return refusal(node, "the shape of its feature map is not fixed", "fix the input's shape (target.input_shape)")
+        return refusal(
+            node,
+            "the shape of its feature map is not fixed",
+            "fix the input's shape (--input-shape, target.input_shape)",
+        )
     if graph.opset < 16:
         return refusal(node, f"opset {graph.opset} has no GridSample", "export with opset 16 or later")
     return None

@@ -4,7 +4,7 @@ import pytest
 
 from components.core.contracts.job import Runtime
 from components.surgery.diagnosis.verdict import Finding, Seen, Stage, Verdict
-from components.surgery.report import Record, SurgeryReport, to_markdown
+from components.surgery.report import Record, SurgeryReport, records_together, to_markdown
 from components.surgery.surgery import Outcome
 
 RTX = Runtime.TENSORRT_RTX
@@ -72,6 +72,24 @@ def test_long_lists_are_cut_on_the_page_and_not_in_the_report():
     made = report(before=many)
     assert "and 30 more." in to_markdown({"it": made})
     assert len(made.model_dump(mode="json")["before"]["findings"]) == 80
+
+
+def test_one_cause_at_many_nodes_is_said_once():
+    refused = verdict(*(finding(f"nms{n}") for n in range(10)), finding("other", 15), stage=Stage.BUILD, builds=False)
+    records = [record(f"nms{n}") for n in range(10)]
+    made = report(*records, before=refused, after=refused)
+    assert [left.finding.node for left in made.refused_together] == ["nms0, nms1, nms2 and 7 more", "other"]
+    assert len(made.refused) == 11
+    page = to_markdown({"it": made})
+    assert page.count("make it small") == 2  # what was tried, and what is left
+    assert "nms0, nms1, nms2 and 7 more" in page
+
+
+def test_changes_of_one_kind_are_one_line_with_their_largest_error():
+    errors = {"a": 1e-7, "b": 3e-6, "c": 0.0}
+    done = [record(node, Outcome.DONE, row=11).model_copy(update={"max_error": errors[node]}) for node in "abc"]
+    compared = records_together([*done, record("d", Outcome.DONE, row=11), record("e", row=11)])
+    assert [(one.node, one.max_error) for one in compared] == [("a, b, c", 3e-6), ("d", None), ("e", None)]
 
 
 def test_the_summary_has_both_verdicts():
