@@ -22,7 +22,7 @@ def benchmark(
 
     Args:
         job: the Job as JSON.
-        bundle_uri: folder that `fetch` made, with the test split.
+        bundle_uri: folder that `fetch` made, with the test split; empty: it is `made_of_uri`.
         exported_uri: folder that `export` made of the user's own model: the baseline.
         models_uri: folder with the candidates of the rung; empty for the rung `baseline`.
         rung: `baseline`, or the rung that made the candidates.
@@ -46,7 +46,7 @@ def benchmark(
     with step("benchmark", rung=rung):
         extended = run_benchmark(
             Job.model_validate_json(job),
-            materialize(bundle_uri),
+            materialize(bundle_uri or made_of_uri),
             materialize(exported_uri),
             materialize(models_uri) if models_uri else None,
             rung,

@@ -26,10 +26,10 @@ def compress(
     recipe: str,
     bundle_uri: str,
     baseline_uri: str,
-    baseline_bundle_uri: str,
     technique: str,
     rung: str,
     board: str,
+    baseline_bundle_uri: str = "",
     code_version: str = "",
     run_id: str = "",
     gpus: str = "0",
@@ -45,10 +45,11 @@ def compress(
         recipe: the part of the Job that decides how models are made, as JSON; all up to `engine` is cached by it.
         bundle_uri: folder that `fetch` or a training rung made: `model/` and `data/`.
         baseline_uri: folder that `export` made of the *user's* model: the speed-ups are over it.
-        baseline_bundle_uri: folder that `fetch` made, with the user's model and the test split.
         technique: `int8` or `fp16`; anything else: surgery alone.
         rung: the rung this is done for; names the rows.
         board: the Leaderboard so far, as JSON.
+        baseline_bundle_uri: folder that `fetch` made, with the user's model, where `bundle_uri` is a training rung's;
+            empty: `bundle_uri` is that folder.
         code_version: version of the steps' code, a part of every cache key.
         run_id: tells two runs apart, so that a new run measures again.
         gpus: GPUs of the engine build and the benchmark; "0": they run on a CPU node.
