@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +98,15 @@ def output_folder(out: Path) -> Iterator[Path]:
     """A folder to fill that becomes `out` when all went well; nothing of it stays otherwise.
 
     Raises:
-        UserError: `out` is a file or has something in it already.
+        UserError: `out` is a file, has something in it already, or cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out: {out} is there already; give a new or an empty folder")
-    with staging(out.absolute(), replace=True) as folder:
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(staging(out.absolute(), replace=True))
+        except OSError as error:
+            raise UserError(f"--out: {out}: {error.strerror}; give a folder that can be written") from error
         yield folder
 
 

@@ -12,7 +12,7 @@ from components.core.errors import UserError
 from components.core.files import write_bytes_atomic, write_json_atomic
 from components.core.onnx_wire import external_data_files
 from components.core.stepping import progress
-from components.surgery.diagnosis.diagnose import MEMORY_LIMIT, diagnose
+from components.surgery.diagnosis.diagnose import ADVICE, MEMORY_LIMIT, diagnose
 from components.surgery.diagnosis.verdict import Verdict
 from components.surgery.partition.fallback import fallback
 from components.surgery.registry import SURGERIES
@@ -211,7 +211,7 @@ def _operate(
     try:
         answer = run_apart(WORKER, request, choices.time_limit, choices.memory_limit)
     except DiedError as error:
-        died, answer = str(error), {}
+        died, answer = "; ".join(part for part in (str(error), ADVICE.get(error.end)) if part), {}
     if "user_error" in answer:
         raise UserError(answer["user_error"])
     finished = {}

@@ -178,6 +178,26 @@ def test_the_tables_fit_into_100_columns_and_say_each_reason_once(place, capsys,
     assert "Nothing could be done" in words
 
 
+def test_a_folder_that_cannot_be_made_is_a_mistake(text_model, place, capsys):
+    code, lines = run("surgery", text_model, "--out", "/proc/surgered", capsys=capsys)
+    assert code == 2
+    assert lines[-1].startswith("hasten: --out: /proc/surgered: ")
+    assert "give a folder that can be written" in lines[-1]
+
+
+def test_a_time_that_is_too_short_is_said_with_its_option(text_model, capsys, monkeypatch):
+    from components.core.apart import DiedError, End
+    from components.surgery import run as surgery_run
+
+    def slow(*_):
+        raise DiedError("it took longer than 1 s and was stopped", End.TIME)
+
+    monkeypatch.setattr(surgery_run, "run_apart", slow)
+    code, lines = run("surgery", text_model, "--out", "out", capsys=capsys)
+    assert code == 1
+    assert "surgery failed: it took longer than 1 s and was stopped; try a longer --time-limit" in lines[-1]
+
+
 def test_json_is_the_report(boxes_model, capsys):
     assert run("surgery", boxes_model, "--out", "out", "--json")[0] == 0
     shown = capsys.readouterr()

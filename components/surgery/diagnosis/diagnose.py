@@ -20,10 +20,11 @@ TIME_LIMIT = 600.0
 MEMORY_LIMIT = 8 * 2**30
 """Bytes that it may use."""
 _TOOLS = MODULES | {Runtime.OPENVINO: "openvino", Runtime.ONNXRUNTIME: "onnxruntime"}
-_ADVICE = {
+ADVICE = {
     End.TIME: "try a longer --time-limit; else a smaller model (fewer candidates, a smaller input) shows what is slow",
     End.MEMORY: "try a larger --memory-limit; else a smaller model (fewer candidates, a smaller input)",
 }
+"""What to do about a limit that was met, here or in the operation itself."""
 _CRASH = "this is a fault of the runtime's native code: report it with the model; surgery may remove the cause"
 
 
@@ -134,7 +135,7 @@ def _death(error: DiedError, trace: Path) -> Finding:
         node=node,
         operator=operator,
         rule=f"the runtime {what} while {doing} the model",
-        way_out=_ADVICE.get(error.end, _CRASH),
+        way_out=ADVICE.get(error.end, _CRASH),
         words=str(error),
         stage=stage,
     )
