@@ -1,11 +1,13 @@
 """A fleet on a cluster: its run's own steps, run by kfp.local, start the models' runs on an API server."""
 
 import json
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from fleet_files import write_fleet
-from kfp import local
 
 from fixtures.kfp_server import becomes, task
 from pipelines.cli import errors
@@ -17,11 +19,11 @@ from pipelines.fleet import children
 from pipelines.fleet.children import Child, climb, server_of_the_pod
 from pipelines.fleet.climbing import climb_apart
 from pipelines.fleet.contract import read_fleet
-from pipelines.fleet.pipeline import fleet as fleet_pipeline
 from pipelines.fleet.rows import State
 from pipelines.fleet.submitting import submit_fleet, summary_of
 
 assert COMMANDS
+ROOT = Path(__file__).parent.parent.parent.parent
 
 
 @pytest.fixture
@@ -71,16 +73,33 @@ def test_submitting_starts_one_run_that_can_start_the_others(kfp_server, tmp_pat
     assert given["version_id"] in kfp_server.versions
 
 
-def test_the_loop_gives_every_model_a_run_and_a_failed_one_is_a_row(kfp_server, fleet, tmp_path, monkeypatch):
+RUN_HERE = """
+import json, sys
+from kfp import local
+from pipelines.fleet.pipeline import fleet
+local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=sys.argv[2], raise_on_error=True)
+done = fleet(**json.loads(sys.argv[1]))
+print("\\nSUMMARY" + done.outputs["Output"])
+"""
+
+
+def run_here(arguments, root):
+    """Runs the fleet's pipeline with kfp.local, in a process of its own: its threads leave `print` changed."""
+    command = [sys.executable, "-c", RUN_HERE, json.dumps(arguments), str(root)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (line,) = [line for line in done.stdout.splitlines() if "SUMMARY" in line]
+    return json.loads(line.partition("SUMMARY")[2])
+
+
+def test_the_loop_gives_every_model_a_run_and_a_failed_one_is_a_row(kfp_server, fleet, tmp_path):
     server = Server(kfp_server.url)
     client = connect(server)
     submit_fleet(client, server, fleet, {}, stamp="s1")
     (own,) = kfp_server.runs.values()
     kfp_server.runs.clear()
     kfp_server.fate = fates(m1="FAILED", m3="CANCELED")
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"), raise_on_error=True)
-    done = fleet_pipeline(**own.runtime_config.parameters | {"host": kfp_server.url})
-    summary = json.loads(done.outputs["Output"])
+    summary = run_here(own.runtime_config.parameters | {"host": kfp_server.url}, tmp_path / "root")
     states = {row["name"]: (row["state"], row["reason"]) for row in summary["rows"]}
     assert states["model-001"] == ("failed", "failed: export failed: no such operator")
     assert states["model-003"][0] == "failed"
