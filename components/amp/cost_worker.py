@@ -11,12 +11,16 @@ from components.amp.request import Request
 from components.amp.training import run_training
 from components.core.training.journal import WARM
 
+ENOUGH = 30.0
+"""Seconds of steps after which a process has measured enough."""
+
 
 def main(question: str, answer: str) -> None:
     """Writes the counted steps' times in milliseconds and the peak memory in bytes."""
     request = Request.model_validate_json(Path(question).read_text())
-    # As many epochs as the steps need: the data may be few.
-    epochs = request.job.training.model_copy(update={"epochs": request.steps, "max_time": None, "max_core_time": None})
+    # As many epochs as the steps need: the data may be few. A large model takes fewer steps.
+    limits = {"epochs": request.steps, "max_time": ENOUGH, "max_core_time": None}
+    epochs = request.job.training.model_copy(update=limits)
     request = request.model_copy(update={"job": request.job.model_copy(update={"training": epochs})})
     done = run_training(request)
     if done.device == "cuda":
