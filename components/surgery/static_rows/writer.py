@@ -34,6 +34,8 @@ class Writer(Emitter):
         self._made: set[int] = set()
         self._known: dict[Hashable, list[gs.Tensor]] = {}
         """What was written, by what it computes: the same again is not written again."""
+        self._read: dict[int, dict[str, gs.Tensor]] = {}
+        """Tensors of the old graph that a written one depends on, by its id: what one region wrote, another may use."""
 
     def __call__(self, op: str, *inputs: Operand, dtype: Any = None, name: str = "", **attributes: Any) -> gs.Variable:
         """Adds a node with one output; its type is inferred."""
@@ -61,6 +63,8 @@ class Writer(Emitter):
             return [tensors[0]]
         key = None if name else _key(op, tensors, attributes, outputs)
         if key in self._known:
+            for tensor in self._known[key]:
+                self.given |= self._read.get(id(tensor), {})
             return self._known[key]
         self._count += 1
         path = f"{self.prefix}/{name or f'{op}_{self._count}'}"
@@ -74,9 +78,14 @@ class Writer(Emitter):
             node.inputs.clear()
             node.outputs.clear()
             return self._remember(key, known)
+        read: dict[str, gs.Tensor] = {}
         for tensor in tensors:
-            if isinstance(tensor, gs.Variable) and not tensor.is_empty() and id(tensor) not in self._made:
-                self.given[tensor.name] = tensor
+            if id(tensor) in self._made:
+                read |= self._read.get(id(tensor), {})
+            elif isinstance(tensor, gs.Variable) and not tensor.is_empty():
+                read[tensor.name] = tensor
+        self.given |= read
+        self._read |= {id(tensor): read for tensor in made}
         self._add(node)
         return self._remember(key, made)
 
@@ -90,6 +99,7 @@ class Writer(Emitter):
         self._count += 1
         path = f"{self.prefix}/copy_{self._count}"
         copy = gs.Variable(f"{path}:0", x.dtype, x.shape)
+        self._read[id(copy)] = self._read.get(id(x), {}) if id(x) in self._made else {x.name: x}
         self._add(gs.Node("Identity", name=path, inputs=[x], outputs=[copy]))
         return copy
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 from onnx import helper
-from surgery_graphs import BOOL, FLOAT, INT64, export, make_model, needs_rtx, ops, rtx, surgered
+from surgery_graphs import BOOL, FLOAT, INT64, export, make_model, needs_rtx, ops, rtx, surgered, worst
 from torch import nn
 from torch.nn import functional
 
@@ -287,3 +287,22 @@ def test_a_branch_that_gives_something_else_for_no_rows_is_refused():
     assert "If" in ops(after)
     assert "computes something else where there are no rows" in report.left[0].why
     assert report.left[0].node == "branch"
+
+
+def test_regions_that_share_what_was_written_are_proven_each():
+    """Two boolean sums over the same tensor: the second region uses what the first one wrote."""
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Greater", ["r", "zero"], ["m"])]
+    for name in ("a", "b"):
+        nodes += [
+            helper.make_node("NonZero", ["m"], [f"at_{name}"]),
+            helper.make_node("Transpose", [f"at_{name}"], [f"rows_{name}"], perm=[1, 0]),
+            helper.make_node("GatherND", ["r", f"rows_{name}"], [f"picked_{name}"]),
+            helper.make_node("ReduceSum", [f"picked_{name}"], [f"sum_{name}"], keepdims=0),
+        ]
+    nodes.append(helper.make_node("Add", ["sum_a", "sum_b"], ["y"]))
+    constants = {"zero": np.array(0.3, np.float32)}
+    before = make_model(nodes, {"x": (FLOAT, [6, 5])}, {"y": (FLOAT, [])}, constants)
+    after = surgered(before)
+    assert "NonZero" not in ops(after)
+    feed = {"x": np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)}
+    assert worst(before, after, [feed]) < 1e-5
