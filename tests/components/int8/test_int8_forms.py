@@ -234,6 +234,16 @@ def test_the_calibrators_treat_an_outlier_as_they_are_known_to():
     assert set(RULES) == {"min-max", "percentile", "mse", "entropy"}
 
 
+@pytest.mark.parametrize("runtime", [Runtime.ONNXRUNTIME, Runtime.TENSORRT_RTX])
+def test_the_calibrator_whose_heads_are_nearest_to_fp32_is_taken(tmp_path, runtime):
+    onnx.save(residual_net(), tmp_path / "m.onnx")
+    facts = OnnxBackend(tmp_path / "m.onnx", runtime, calibration(), vnni=True).calibrate(60)
+    tried = facts["tried"]
+    assert len(set(tried.values())) > 1, "they differ, so that there is something to choose"
+    assert tried[facts["chosen"]] == max(tried.values()) > min(tried.values())
+    assert facts["sqnr_db"] >= max(tried.values())
+
+
 def test_a_histogram_forgets_nothing_while_it_grows():
     seen = Histogram()
     for scale in (1.0, 3.0, 100.0):
