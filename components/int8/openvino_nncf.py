@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from components.core.runtimes.openvino_core import sharing_core
+
 _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 _GATES = ("ROIAlign", "Gather", "GatherND", "GatherElements", "GridSample")
 
@@ -45,15 +47,16 @@ def quantize_nncf(
             advanced.activations_range_estimator_params = ranges
         if not smooth:
             advanced.smooth_quant_alphas = AdvancedSmoothQuantParameters(convolution=-1, matmul=-1)
-        return nncf.quantize(
-            model.clone(),
-            nncf.Dataset(batches),
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(batches),
-            model_type=nncf.ModelType.TRANSFORMER if transformer else None,
-            ignored_scope=nncf.IgnoredScope(names=tail_operations(model), validate=False),
-            advanced_parameters=advanced,
-        )
+        with sharing_core():
+            return nncf.quantize(
+                model.clone(),
+                nncf.Dataset(batches),
+                preset=nncf.QuantizationPreset.MIXED,
+                subset_size=len(batches),
+                model_type=nncf.ModelType.TRANSFORMER if transformer else None,
+                ignored_scope=nncf.IgnoredScope(names=tail_operations(model), validate=False),
+                advanced_parameters=advanced,
+            )
 
 
 def _range_estimator(calibrator: str) -> Any:

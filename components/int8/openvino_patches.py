@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from components.core.runtimes.openvino_core import shared_core
+
 WEIGHTED_TYPES = (
     "Convolution",
     "GroupConvolution",
@@ -83,7 +85,7 @@ def constant_of(output: Any) -> npt.NDArray[Any] | None:
     if not _depends_on_constants_alone(node):
         return None
     model = openvino.Model([openvino.opset13.result(output)], [])
-    request = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+    request = shared_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     value: npt.NDArray[Any] = np.array(request.infer({})[0])
     return value
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from components.core.runtimes.openvino_core import shared_core
 from components.int8.openvino_nncf import tail_operations
 from components.int8.openvino_patches import Patch, find_patches, operations_by_name
 
@@ -161,6 +162,4 @@ def _source(model: Any, port: tuple[str, int]) -> Any:
 
 
 def _compiled(model: Any) -> Any:
-    import openvino
-
-    return openvino.Core().compile_model(model, "CPU", _EXACT).create_infer_request()
+    return shared_core().compile_model(model, "CPU", _EXACT).create_infer_request()

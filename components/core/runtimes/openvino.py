@@ -7,6 +7,7 @@ from components.core.contracts.job import Job
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
 from components.core.runtimes.interface import Batch
+from components.core.runtimes.openvino_core import shared_core
 from components.core.tasks.detection import Detections, per_image
 
 OUTPUTS = ("boxes", "scores", "labels")
@@ -34,8 +35,6 @@ def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, t
     Raises:
         StepError: OpenVINO refuses the file or an option.
     """
-    import openvino
-
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
@@ -44,7 +43,7 @@ def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, t
         "INFERENCE_PRECISION_HINT": "f32",
     } | {key: str(value) for key, value in variant.options.items()}
     try:
-        core = openvino.Core()
+        core = shared_core()
         compiled = core.compile_model(core.read_model(folder / str(variant.file)), "CPU", properties)
     except Exception as error:
         raise StepError(f"OpenVINO refuses {variant.file}: {' '.join(str(error).split())}") from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx
 
+from components.core.runtimes.openvino_core import shared_core
 from components.surgery.diagnosis.nodes import Place, attributes, label, places
 from components.surgery.diagnosis.search import Failure
 from components.surgery.diagnosis.verdict import WHOLE_MODEL, Stage
@@ -29,7 +30,7 @@ def examine(path: Path, build: bool, tell: Callable[[Answer], None]) -> Answer:
     version = openvino.__version__.partition("-")[0]
     answer: Answer = {"version": version, "parses": None, "builds": None, "failures": [], "note": ""}
     tell(answer)
-    core = openvino.Core()
+    core = shared_core()
     try:
         model = core.read_model(str(path))
     except Exception as error:
