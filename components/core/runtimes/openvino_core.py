@@ -1,8 +1,8 @@
 """One OpenVINO `Core` for the whole process.
 
-OpenVINO's CPU plugin gives the thread that loads it an alternate signal stack, and frees that stack with the plugin. Where
-a second plugin was loaded in between, the thread keeps a stack that is gone: the next signal that Python handles (SIGCHLD,
-once a torch `DataLoader` has had workers) then kills the process with SIGSEGV. Seen with OpenVINO 2026.4.1 on AVX-512.
+OpenVINO's CPU plugin gives the thread that loads it an alternate signal stack, and frees that stack with the plugin.
+Where a second plugin was loaded in between, the thread keeps a stack that is gone: the next signal that Python handles
+(SIGCHLD, once a torch `DataLoader` has had workers) then kills the process with SIGSEGV. Seen with OpenVINO 2026.4.1.
 A `Core` that lives as long as the process never frees it.
 """
 
