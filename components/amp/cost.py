@@ -3,12 +3,12 @@
 import statistics
 from typing import Any
 
-from components.amp.request import Request
 from components.core.apart import DiedError, run_apart
 from components.core.contracts.job import Precision
 from components.core.contracts.training import StepCost
 from components.core.stepping import progress
 from components.core.training.journal import WARM
+from components.core.training.request import Request
 
 STEPS = 6
 """Counted steps of a process."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from components.amp.request import Request
-from components.amp.training import run_training
 from components.core.training.journal import WARM
+from components.core.training.processes import run_training
+from components.core.training.request import Request
 
 ENOUGH = 30.0
 """Seconds of steps after which a process has measured enough."""

@@ -10,8 +10,6 @@ import torch
 
 from components.amp.cost import measure_costs
 from components.amp.readme import readme
-from components.amp.request import Request
-from components.amp.training import run_trainings
 from components.core.contracts.job import Job, Precision
 from components.core.contracts.training import StepCost, TrainingCard
 from components.core.contracts.variant import Status
@@ -24,6 +22,8 @@ from components.core.training.bundle import WEIGHTS, recipe_of, write_card, writ
 from components.core.training.checkpoints import Checkpoints, checkpoints_of
 from components.core.training.journal import Journal
 from components.core.training.precision import native_precision, usable_device
+from components.core.training.processes import run_trainings
+from components.core.training.request import Request
 from components.core.training.stopping import StoppedError
 from components.core.training.task import TrainingTask, training_task
 

@@ -1,12 +1,12 @@
-"""A training process: ``torchrun ... -m components.amp.worker REQUEST.json``, on one machine or on several."""
+"""A training process: ``torchrun ... -m components.core.training.worker REQUEST.json``, on one or several machines."""
 
 import sys
 from pathlib import Path
 
 import torch
 
-from components.amp.request import Request
-from components.amp.training import run_training
+from components.core.training.processes import run_training
+from components.core.training.request import Request
 
 
 def main(question: str) -> None:

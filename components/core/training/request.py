@@ -1,4 +1,4 @@
-"""What the processes of the rung are told: JSON between this one and those that it starts."""
+"""What the processes of a training rung are told: JSON between the rung and those that it starts."""
 
 from pathlib import Path
 
@@ -18,4 +18,4 @@ class Request(Contract):
     checkpoint_uri: str = ""
     identity: str = ""
     steps: int | None = None
-    """Of a measurement; None: all of them."""
+    """How many steps of the schedule to take, counted from its first; None: all of them."""

@@ -1,4 +1,4 @@
-"""One training as the rung runs it: in this process, or in each of several that torchrun started."""
+"""One training as a rung runs it: in this process, or in each of several that torchrun started."""
 
 import json
 import os
@@ -10,17 +10,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from components.amp.request import Request
 from components.core.errors import StepError
 from components.core.models import load_torch_model
 from components.core.training.bundle import WEIGHTS, write_weights
 from components.core.training.checkpoints import Checkpoints
 from components.core.training.loop import Trained, train
+from components.core.training.request import Request
 from components.core.training.stopping import StoppedError, stop_requests
 from components.core.training.task import training_task
 
 OUTCOME = "trained.json"
-WORKER = "components.amp.worker"
+WORKER = "components.core.training.worker"
 _LOOK_EVERY = 0.2
 """Seconds between two looks at the processes."""
 _GRACE = 120.0
