@@ -15,12 +15,11 @@ from components.core.contracts.training import StepCost, TrainingCard
 from components.core.contracts.variant import Status
 from components.core.errors import StepError, UserError
 from components.core.files import staging
-from components.core.machine import describe
 from components.core.models import load_torch_model, read_state_dict
 from components.core.stepping import is_disk_full, progress
-from components.core.training.bundle import WEIGHTS, recipe_of, write_card, write_trained_bundle
+from components.core.training.bundle import WEIGHTS, recipe_of, write_trained_bundle
 from components.core.training.checkpoints import Checkpoints, checkpoints_of
-from components.core.training.journal import Journal
+from components.core.training.outcome import environment, filled, without_bundle
 from components.core.training.precision import native_precision, usable_device
 from components.core.training.processes import run_trainings
 from components.core.training.request import Request
@@ -51,16 +50,18 @@ def run_amp(
         StoppedError: SIGINT or SIGTERM came; a checkpoint was written.
         UserError: the model cannot be loaded.
     """
-    card = TrainingCard(rung=RUNG, status=Status.OK, settings=job.training, seed=job.budget.seed, environment=_facts())
+    card = TrainingCard(
+        rung=RUNG, status=Status.OK, settings=job.training, seed=job.budget.seed, environment=environment()
+    )
     if reason := untrainable(job):
-        return _without_bundle(out, card, Status.SKIPPED, reason), job
+        return without_bundle(out, card, Status.SKIPPED, reason), job
     module = load_torch_model(job.model, bundle / "model")
     if not any(parameter.requires_grad for parameter in module.parameters()):
-        return _without_bundle(out, card, Status.SKIPPED, "the model has no parameters that take a gradient"), job
+        return without_bundle(out, card, Status.SKIPPED, "the model has no parameters that take a gradient"), job
     try:
         task = training_task(job, bundle)
     except UserError as error:
-        return _without_bundle(out, card, Status.SKIPPED, str(error)), job
+        return without_bundle(out, card, Status.SKIPPED, str(error)), job
     device = usable_device()
     precision = native_precision(device) if job.training.precision is Precision.AUTO else job.training.precision
     card = card.model_copy(
@@ -78,7 +79,7 @@ def run_amp(
         reason = (
             words if isinstance(error, StepError | UserError) else f"training failed: {type(error).__name__}: {words}"
         )
-        return _without_bundle(out, card, Status.FAILED, reason), job
+        return without_bundle(out, card, Status.FAILED, reason), job
     checkpoints.clear()
     return card, recipe_of(job, job.model)
 
@@ -115,7 +116,7 @@ def _trained(
         done = run_trainings(training, job.training.processes)
         module.load_state_dict(read_state_dict(work / WEIGHTS))
         progress("measuring the accuracy after")
-        card = _filled(card, done, fp32, mixed).model_copy(
+        card = _with_costs(filled(card, done), fp32, mixed).model_copy(
             update={"accuracy_before": before, "accuracy_after": task.evaluate(module, card.device)}
         )
         card = write_trained_bundle(bundle, folder, work / WEIGHTS, card, readme(card))
@@ -123,37 +124,18 @@ def _trained(
     return card
 
 
-def _filled(card: TrainingCard, done: dict[str, Any], fp32: StepCost | None, mixed: StepCost | None) -> TrainingCard:
-    journal = Journal(**done["journal"])
+def _with_costs(card: TrainingCard, fp32: StepCost | None, mixed: StepCost | None) -> TrainingCard:
     step_ms = mixed.step_ms if mixed else None
     update: dict[str, Any] = {
-        "processes": done["processes"],
-        "steps": done["steps"],
-        "planned_steps": done["planned_steps"],
-        "reason": done["stopped"],
-        "resumed_at": done["resumed_at"],
-        "wall_seconds": done["wall_seconds"],
-        "core_seconds": done["core_seconds"],
-        "step_ms": done["step_ms"],
-        "estimated_seconds": round(step_ms * done["planned_steps"] / 1e3, 1) if step_ms else None,
+        "estimated_seconds": round(step_ms * card.planned_steps / 1e3, 1) if step_ms else None,
         "fp32": fp32,
         "mixed": mixed,
-        "epochs": journal.epochs,
-        "skipped_steps": journal.skipped,
-        "loss_scales": [(int(step), float(scale)) for step, scale in journal.scales],
     }
     if fp32 and mixed and fp32.step_ms and mixed.step_ms:
         update["step_speedup"] = round(fp32.step_ms / mixed.step_ms, 3)
     if fp32 and mixed and fp32.peak_bytes and mixed.peak_bytes:
         update["memory_ratio"] = round(mixed.peak_bytes / fp32.peak_bytes, 3)
     return card.model_copy(update=update)
-
-
-def _without_bundle(out: Path, card: TrainingCard, status: Status, reason: str) -> TrainingCard:
-    card = card.model_copy(update={"status": status, "reason": " ".join(reason.split())})
-    with staging(out, replace=True) as folder:
-        write_card(folder, card)
-    return card
 
 
 def _identity(job: Job, bundle: Path, precision: Precision, device: str, code_version: str) -> str:
@@ -174,9 +156,3 @@ def _identity(job: Job, bundle: Path, precision: Precision, device: str, code_ve
         "code": code_version,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _facts() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return describe() | {"lightning-fabric": version("lightning-fabric"), "threads": str(torch.get_num_threads())}
