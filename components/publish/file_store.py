@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from components.core.errors import StepError, UserError
-from components.core.files import remove_orphans, room_for, staging, write_bytes_atomic
+from components.core.files import remove_orphans, room_for, sha256_file, staging, write_bytes_atomic
 from components.publish.records import MANIFEST, VERSIONS
 from components.publish.store import Content, Stored, size_of
 
@@ -50,6 +50,25 @@ class FileStore:
         except FileNotFoundError:
             return None
         return Stored(content, hashlib.sha256(content).hexdigest())
+
+    def copy_to(self, key: str, path: Path) -> bool:
+        """See `Store.copy_to`."""
+        source = self.folder / key
+        if not source.is_file():
+            return False
+        with room_for(path, source.stat().st_size):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, path)
+        return True
+
+    def digest(self, key: str) -> str | None:
+        """See `Store.digest`."""
+        source = self.folder / key
+        return sha256_file(source) if source.is_file() else None
+
+    def versions(self) -> list[str]:
+        """See `Store.versions`."""
+        return [path.parent.name for path in (self.folder / VERSIONS).glob(f"*/{MANIFEST}")]
 
     def swap(self, key: str, content: bytes, expected: str | None) -> bool:
         """See `Store.swap`."""

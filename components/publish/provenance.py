@@ -13,3 +13,6 @@ class Provenance(Contract):
     run_id: str = Field(default="", description="of the run that published the version")
     source_digest: str = Field(default="", description="hash of the model and data files that the run was given")
     code_version: str = Field(default="", description="of the code that made the model")
+    replaced: str = Field(
+        default="", description="version that it was measured against and better than; of a retraining"
+    )

@@ -47,6 +47,22 @@ def read_published(uri: str, endpoint: str | None = None, region: str | None = N
         UserError: nothing is published there, or the place cannot be read.
         StepError: what is there is damaged.
     """
+    store, version = open_published(uri, endpoint, region)
+    expected = None
+    if not version:
+        production = read_production(store)
+        if production is None:
+            raise UserError(f"{store.uri}: nothing is in production there; give the folder of a published model")
+        version, expected = production.version, production.manifest_sha256
+    return read_version(store, version, expected)
+
+
+def open_published(uri: str, endpoint: str | None = None, region: str | None = None) -> tuple[Store, str]:
+    """The store of a published model, and the version that the URI names; empty for the model's folder.
+
+    Raises:
+        UserError: the URI names neither.
+    """
     uri = uri.rstrip("/")
     folder, found, version = uri.rpartition(f"/{VERSIONS}/")
     place, _, name = (folder if found else uri).rpartition("/")
@@ -55,14 +71,7 @@ def read_published(uri: str, endpoint: str | None = None, region: str | None = N
             f"given {uri!r}, accepted: the URI of a published model, for instance s3://bucket/models/trees, or of one "
             "of its versions, as `publish` says it"
         )
-    store = open_store(_place(place, endpoint, region), name)
-    expected = None
-    if not found:
-        production = read_production(store)
-        if production is None:
-            raise UserError(f"{store.uri}: nothing is in production there; give the folder of a published model")
-        version, expected = production.version, production.manifest_sha256
-    return read_version(store, version, expected)
+    return open_store(_place(place, endpoint, region), name), version if found else ""
 
 
 def read_version(store: Store, version: str, manifest_sha256: str | None = None) -> Published:

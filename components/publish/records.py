@@ -47,6 +47,9 @@ class Release(Contract):
 
     version: str
     manifest_sha256: str
+    withdrawn: bool = Field(
+        default=False, description="taken out of production by a rollback; retraining never promotes it again"
+    )
 
 
 class Production(Contract):
@@ -57,9 +60,22 @@ class Production(Contract):
     previous: str | None = Field(description="the version that was in production before")
     history: list[Release] = Field(description="all releases before this one, newest first")
 
-    def after(self, release: Release) -> "Production":
-        """The pointer that follows this one."""
-        current = Release(version=self.version, manifest_sha256=self.manifest_sha256)
+    @property
+    def withdrawn(self) -> set[str]:
+        """Versions whose last time in production a rollback ended."""
+        last: dict[str, bool] = {}
+        for release in self.history:
+            last.setdefault(release.version, release.withdrawn)
+        return {version for version, withdrawn in last.items() if withdrawn} - {self.version}
+
+    def after(self, release: Release, *, withdrawing: bool = False) -> "Production":
+        """The pointer that follows this one.
+
+        Args:
+            release: goes into production.
+            withdrawing: whether the release before it is taken back.
+        """
+        current = Release(version=self.version, manifest_sha256=self.manifest_sha256, withdrawn=withdrawing)
         return Production(
             version=release.version,
             manifest_sha256=release.manifest_sha256,

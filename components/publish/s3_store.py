@@ -1,15 +1,18 @@
 """A store in a bucket, guarded by conditional writes (If-Match, If-None-Match)."""
 
+import hashlib
 import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
 
 from components.core.errors import StepError
+from components.core.files import link_or_copy, room_for
 from components.core.s3 import S3, S3Location, is_conflict, parse_s3
 from components.core.stepping import progress
 from components.publish.records import MANIFEST, VERSIONS
 from components.publish.store import Content, Stored, sha256_of, size_of
 
+_CHUNK = 1 << 20
 _ONE_REQUEST = 8 << 20
 """Bytes; larger files go up in parts, several at a time."""
 
@@ -43,6 +46,34 @@ class S3Store:
             except client.exceptions.NoSuchKey:
                 return None
             return Stored(answer["Body"].read(), answer["ETag"])
+
+    def copy_to(self, key: str, path: Path) -> bool:
+        """See `Store.copy_to`."""
+        found = self._s3.find(self._at(key))
+        if found is None:
+            return False
+        with room_for(path, found.size):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(self._s3.download([found], f"downloading {Path(key).name}")[0], path, self._at(key).uri)
+        return True
+
+    def digest(self, key: str) -> str | None:
+        """See `Store.digest`."""
+        place, digest = self._at(key), hashlib.sha256()
+        client = self._s3.client
+        with self._s3.explained(place.uri):
+            try:
+                body = client.get_object(Bucket=place.bucket, Key=place.key)["Body"]
+            except client.exceptions.NoSuchKey:
+                return None
+            for chunk in body.iter_chunks(_CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def versions(self) -> list[str]:
+        """See `Store.versions`."""
+        names = self._s3.below(self._at(VERSIONS))
+        return [version for version, _, file in (name.partition("/") for name in names) if file == MANIFEST]
 
     def swap(self, key: str, content: bytes, expected: str | None) -> bool:
         """See `Store.swap`."""

@@ -38,6 +38,15 @@ class Store(Protocol):
     def read(self, key: str) -> Stored | None:
         """A small object, or None if it is not there."""
 
+    def copy_to(self, key: str, path: Path) -> bool:
+        """Copies an object of any size to a new file; False, and no file, if it is not there."""
+
+    def digest(self, key: str) -> str | None:
+        """Hex sha256 of what is stored under a key now, read to its end; None if it is not there."""
+
+    def versions(self) -> list[str]:
+        """Names of the versions that are whole, in no order."""
+
     def swap(self, key: str, content: bytes, expected: str | None) -> bool:
         """Writes a small object if it is still as it was.
 

@@ -11,6 +11,7 @@ from pipelines.cli import (
     fleet,
     integration,
     partition,
+    rollback,
     run,
     sample,
     schema,
@@ -23,6 +24,7 @@ from pipelines.cli.app import app
 
 COMMANDS = (
     run,
+    rollback,
     fleet,
     steps,
     surgery,
