@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export HASTEN_CACHE ?= $(CURDIR)/.hasten/cache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick surgery-table surgery-peers lint manifests-check images images-check images-lock compile clean
+.PHONY: help run test quick surgery-table surgery-peers lint manifests-check images images-check images-test images-lock compile clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ images: ## build the three container images with docker, or buildah where there 
 images-check: $(VENV)/dev.stamp ## lint the Dockerfiles and check that their lock files are up to date
 	$(BIN)/hadolint images/light/Dockerfile images/torch/Dockerfile images/tensorrt/Dockerfile
 	sh images/lock.sh --check $(BIN)/uv
+
+images-test: $(VENV)/dev.stamp ## build `light` and `torch` with buildah, work in them, print their sizes; root, many minutes
+	$(BIN)/python -m pytest -m nightly tests/images
 
 images-lock: $(VENV)/dev.stamp ## write the lock files of the images anew
 	sh images/lock.sh --upgrade $(BIN)/uv
