@@ -17,6 +17,7 @@ from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_t
 
 from components.core.errors import UserError
 from components.core.files import shortened, unsafe_path
+from components.core.onnx_cycles import find_cycle
 
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "trt.plugins", "TRT"})
 """Operator domains that at least one runtime or surgery knows; standard ones are also checked by operator name."""
@@ -95,7 +96,22 @@ def _load(path: Path, known_domains: Collection[str], *, everything: bool) -> on
     for tensor in tensors_of(model):
         _check_tensor(tensor, path)
     _check_operators(model, path, known_domains)
+    refuse_cycle(model, path)
     return model
+
+
+def refuse_cycle(model: onnx.ModelProto, path: Path) -> None:
+    """Refuses a model with nodes that need what they make themselves.
+
+    Raises:
+        UserError: there is such a cycle; it names up to three of its nodes.
+    """
+    cycle = find_cycle(model.graph)
+    if cycle:
+        named = [f"{node.op_type} {_called(node)}" for node in cycle[:3]]
+        more = f" and {len(cycle) - 3} more" if len(cycle) > 3 else ""
+        words = f"{', '.join(named)}{more} form a cycle: each needs what the others make"
+        raise _refusal(path, f"{words}; accepted: a graph without cycles; export it again")
 
 
 def save_onnx(model: onnx.ModelProto, path: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from components.core.contracts.job import Job, Runtime
 from components.core.contracts.variant import MANIFEST, SOURCES, Manifest, Status, Variant
 from components.core.errors import UserError
 from components.core.files import write_bytes_atomic, write_json_atomic
+from components.core.onnx_files import refuse_cycle
 from components.core.onnx_wire import external_data_files
 from components.core.stepping import progress
 from components.surgery.diagnosis.diagnose import ADVICE, MEMORY_LIMIT, diagnose
@@ -153,22 +154,24 @@ def diagnosis(onnx: Path, runtime: Runtime, choices: Choices) -> SurgeryReport:
         UserError: the file is no ONNX model, or its external data leaves its folder.
     """
     external_data_files(onnx)  # before any native reader follows them
-    verdict = ask(onnx, runtime, choices)
     nodes = _node_count(onnx)
+    verdict = ask(onnx, runtime, choices)
     return SurgeryReport(
         target=runtime, records=[], nodes_before=nodes, nodes_after=nodes, seconds=verdict.seconds, before=verdict
     )
 
 
 def _node_count(onnx: Path) -> int:
-    """Nodes of the graph; an operator that nobody knows, which `load_onnx` refuses, is a finding here."""
+    """Nodes of the graph, which has no cycle; an unknown operator, which `load_onnx` refuses, is a finding here."""
     from google.protobuf.message import DecodeError
     from onnx import load
 
     try:
-        return len(load(onnx, load_external_data=False).graph.node)
+        model = load(onnx, load_external_data=False)
     except (DecodeError, ValueError) as error:
         raise UserError(f"ONNX file {onnx.name}: it is truncated or no ONNX model; export or copy it again") from error
+    refuse_cycle(model, onnx)
+    return len(model.graph.node)
 
 
 def write_reports(reports: Mapping[str, SurgeryReport], out: Path) -> None:

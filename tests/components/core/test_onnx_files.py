@@ -203,6 +203,47 @@ def test_damage_is_named(tmp_path, damage, words):
     assert words in refusal(path)
 
 
+def chained(*edges):
+    """Relu nodes, one for each pair of a tensor that is read and one that is made."""
+    nodes = [helper.make_node("Relu", [read], [made], name=f"to_{made}") for read, made in edges]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("x", edges[-1][1])]
+    graph = helper.make_graph(nodes, "graph", values[:1], values[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_a_cycle_is_refused_with_its_nodes(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(chained(("d", "b"), ("b", "c"), ("c", "d"), ("d", "e"), ("e", "y")).SerializeToString())
+    text = refusal(path)
+    assert "form a cycle" in text
+    assert all(f"Relu 'to_{name}'" in text for name in "bcd")
+    assert "to_e" not in text
+    with pytest.raises(UserError, match="form a cycle"):
+        load_graph(path)
+
+
+@pytest.mark.parametrize(("read", "cyclic"), [("in_y", True), ("y", True), ("x", False)])
+def test_a_cycle_in_a_branch_or_through_one_is_refused(tmp_path, read, cyclic):
+    path, bool_ = tmp_path / "model.onnx", TensorProto.BOOL
+    result = helper.make_tensor_value_info("in_y", TensorProto.FLOAT, [4])
+    branch = helper.make_graph([helper.make_node("Relu", [read], ["in_y"], name="inner")], "branch", [], [result])
+    node = helper.make_node("If", ["c"], ["y"], "choice", then_branch=branch, else_branch=branch)
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4]), helper.make_tensor_value_info("c", bool_, [])]
+    graph = helper.make_graph([node], "graph", given, [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])])
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+    if cyclic:
+        assert "form a cycle" in refusal(path)
+    else:
+        assert load_onnx(path).graph.node[0].name == "choice"
+
+
+def test_nodes_out_of_order_are_no_cycle(tmp_path):
+    path = tmp_path / "model.onnx"
+    edges = [(f"t{number}", f"t{number + 1}") for number in range(1, 3000)][::-1]
+    path.write_bytes(chained(*edges, ("x", "t1"), ("t3000", "y")).SerializeToString())
+    assert len(load_onnx(path).graph.node) == len(edges) + 2
+
+
 def test_names_that_are_no_text_are_refused(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(model().SerializeToString().replace(b"layer", b"lay\xff\xfe"))
