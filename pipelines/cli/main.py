@@ -10,6 +10,7 @@ from pipelines.cli import (
     errors,
     fleet,
     integration,
+    interrupts,
     partition,
     rollback,
     run,
@@ -43,7 +44,8 @@ COMMANDS = (
 
 
 def main() -> None:
-    """Entry point of the `hasten` command."""
+    """Runs the command that the arguments name, and ends the process with its exit code."""
+    interrupts.listen()
     sys.exit(errors.run(app))
 
 

@@ -184,7 +184,8 @@ def _end(results: Results, advice: str) -> None:
             more = f" (and {len(report.refused) - 1} more)" if len(report.refused) > 1 else ""
             where = "" if first.finding.node == WHOLE_MODEL else f" at {first.finding.node}"
             parts = f"; in parts: {report.plan}" if report.plan else ""
-            more_to_try = advice if target in TENSORRT_TARGETS and first.finding.row is not None else ""
+            is_about_shapes = target in TENSORRT_TARGETS and first.finding.row is not None
+            more_to_try = advice if is_about_shapes and "--input-shape" not in first.way_out else ""
             why = first.why or first.finding.rule
             lines.append(f"{target}: {last.brief()}{where}: {why}{more}; {first.way_out}{more_to_try}{parts}")
     if lines:
