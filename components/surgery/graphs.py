@@ -113,6 +113,11 @@ def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
     return tuple(int(size) for size in tensor.shape)
 
 
+def is_open(tensor: gs.Tensor) -> bool:
+    """Whether the shape of a tensor is there with a dimension that is no number."""
+    return tensor.shape is not None and any(not isinstance(side, int | np.integer) for side in tensor.shape)
+
+
 def numpy_dtype(tensor: gs.Tensor) -> np.dtype | None:
     """The tensor's NumPy type; None where it is unknown or NumPy has none, such as bfloat16 and FP8."""
     return None if tensor.dtype is None or isinstance(tensor.dtype, int) else np.dtype(tensor.dtype)

@@ -1,6 +1,6 @@
-"""The form of a model that surgeries work on: local functions written out, and a name of its own for each node.
+"""The form of a model that surgeries work on: local functions and sparse values written out, a name for each node.
 
-Both are of row 41. They come before everything else, since no surgery looks into a function, and since ONNX Runtime,
+All are of row 41. They come before everything else, since no surgery looks into a function, and since ONNX Runtime,
 which the proof asks, runs no graph in which two nodes have one name.
 """
 
@@ -11,6 +11,7 @@ import onnx.inliner
 
 from components.surgery.diagnosis.nodes import bodies, inside, places
 from components.surgery.graphs import infer_shapes
+from components.surgery.sparse_values import without_sparse_values
 from components.surgery.surgery import Change
 from components.surgery.weights import copy_but
 
@@ -33,6 +34,11 @@ def plain_form(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Change]]:
         called = ", ".join(sorted(calls(model))[:_NAMED])
         why = "no surgery looks into a function of the model's own, and not every runtime has them"
         changes.append(Change("model functions", why, f"{len(calls(model))} functions written out: {called}"))
+    written, sparse = without_sparse_values(written)
+    if sparse:
+        why = "no surgery looks into values that are stored sparse, and TensorRT does not read them"
+        what = f"the values of {len(sparse)} tensors are stored in full: {', '.join(sorted(sparse)[:_NAMED])}"
+        changes.append(Change("sparse values", why, what))
     taken = _repeated(written.graph)
     if taken:
         written = _renamed(written)

@@ -287,7 +287,7 @@ def restate(graph: gs.Graph, node: gs.Node, why: str, *, keep: bool = True) -> C
         wanted = matrices(node.attrs, found, graph)
         hidden = {span: outside(node.attrs, span, graph) for span in found if span.crop is not None}
     except ResizeError as error:
-        way_out = "fix the input's height and width (target.input_shape), or resize with the default attributes"
+        way_out = "fix the input's sides (--input-shape, target.input_shape), or resize with the default attributes"
         return refusal(node, f"{why}; {error}", way_out)
     emit = Emitter(graph, f"{node.name or result.name}/resize")
     beyond = any(mask.any() for mask in hidden.values())

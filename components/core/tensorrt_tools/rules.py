@@ -167,6 +167,22 @@ RULES: tuple[Rule, ...] = (
         {"quantizer": True},
     ),
     _rule(
+        19,
+        "input",
+        "an input that is a sequence of tensors",
+        "give the model one input a tensor, or one stacked tensor, instead of a list, and export it again",
+        r"type",
+        {"kind": "sequence"},
+    ),
+    _rule(
+        38,
+        "input",
+        "an input that is optional",
+        "export the model with arguments that are always there (no None in forward)",
+        r"type",
+        {"kind": "optional"},
+    ),
+    _rule(
         10,
         "input initializer",
         "an input or weights of a type that TensorRT does not have",
@@ -307,6 +323,14 @@ RULES: tuple[Rule, ...] = (
         "QLinearReduceMean QLinearWhere QGemm",
         "an integer operator of ONNX or ONNX Runtime; TensorRT quantizes by Q/DQ nodes around float operators",
         "surgery row 27 turns it into the Q/DQ form; or quantize the float model with `hasten int8`",
+    ),
+    _rule(
+        41,
+        "",
+        "an input that the parser does not find, such as weights that are stored sparse",
+        "surgery row 41 stores sparse weights in full",
+        r"node input was not registered|sparse_value",
+        {"sparse": True},
     ),
     _rule(
         31,

@@ -25,6 +25,7 @@ from components.surgery.diagnosis.nodes import (
 )
 from components.surgery.diagnosis.verdict import WHOLE_MODEL, Seen, Stage
 from components.surgery.graphs import infer_shapes
+from components.surgery.sparse_values import sparse_names
 
 _ROUNDS = 64
 _RESHAPING = {
@@ -93,6 +94,7 @@ class _Search:
         self._inputs = {value.name for value in model.graph.input}
         self._readers = readers_of(model)
         self._loops = [place.node for place in places(model) if place.node.op_type == "Loop"]
+        self._sparse = sparse_names(model)
         self._said: set[tuple[str, str]] = set()
 
     def run(self, first: Sequence[Complaint]) -> Iterator[Failure]:
@@ -133,20 +135,29 @@ class _Search:
             name, words = f"{operator} {complaint.tensor}", f"its type is {self._type(complaint.tensor)}. {words}"
             read_by = {node.op_type for node in self._readers.get(complaint.tensor, ())}
             given = {"quantizer": bool(read_by) and read_by <= {"QuantizeLinear", "DequantizeLinear"}}
+            given["kind"] = self._kind(complaint.tensor)
         else:
             name, operator = complaint.name or WHOLE_MODEL, complaint.operator
         if (name, words) not in self._said:
             self._said.add((name, words))
             yield Failure(name, operator, words, complaint.source, seen=seen, attributes=given)
 
+    def _kind(self, tensor: str) -> str:
+        """``tensor``, ``sequence``, ``optional`` ..."""
+        kind = self._types[tensor].WhichOneof("value") if tensor in self._types else None
+        return "tensor" if kind is None else kind.removesuffix("_type")
+
     def _type(self, tensor: str) -> str:
         if tensor in self._constants:
             return type_name(self._constants[tensor].data_type)
+        if (kind := self._kind(tensor)) != "tensor":
+            return kind
         return type_name(self._types[tensor].tensor_type.elem_type) if tensor in self._types else "unknown"
 
     def _attributes(self, node: onnx.NodeProto) -> dict[str, object]:
         bytes_in = any(name in self._inputs and self._type(name) == "UINT8" for name in node.input)
-        found = attributes(node) | {"uint8_input": bytes_in}
+        sparse = not self._sparse.isdisjoint((*node.input, *node.output))
+        found = attributes(node) | {"uint8_input": bytes_in, "sparse": sparse}
         if node.op_type == "NonZero":
             found["writes"] = self._writes(node)
         if "Sequence" in node.op_type:

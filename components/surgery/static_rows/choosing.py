@@ -11,7 +11,7 @@ from components.surgery.graphs import static_shape
 from components.surgery.static_rows.shaping import columns_of
 from components.surgery.static_rows.sizes import Size, Sizes, as_sizes
 from components.surgery.static_rows.spaces import highest, lowest
-from components.surgery.static_rows.values import Index, NotStaticError, Rows, Space, full_space, same
+from components.surgery.static_rows.values import Index, NotStaticError, OpenShapeError, Rows, Space, full_space, same
 from components.surgery.static_rows.walk import Rule, Value, Walk, called
 
 MAX_MASK = 2**24
@@ -28,7 +28,7 @@ def non_zero(walk: Walk, node: gs.Node, inputs: Sequence[Value | None]) -> Seque
         mask = walk.spaces.pack(mask)
     shape = mask.shape if isinstance(mask, Rows) else static_shape(mask)
     if shape is None or not shape or math.prod(shape) == 0:
-        raise NotStaticError(node, "the shape of its mask is not fixed")
+        raise OpenShapeError(node, "the shape of its mask is not fixed")
     count = math.prod(shape)
     if count > MAX_MASK:
         raise NotStaticError(node, f"its mask has {count} elements, more than {MAX_MASK}")
@@ -83,7 +83,7 @@ def _gather(walk: Walk, node: gs.Node, inputs: Sequence[Value | None]) -> Sequen
     assert data is not None
     shape = data.shape if isinstance(data, Rows) else static_shape(data)
     if shape is None:
-        raise NotStaticError(node, f"{called(node)} reads a tensor whose shape is not fixed")
+        raise OpenShapeError(node, f"{called(node)} reads a tensor whose shape is not fixed")
     axis = int(node.attrs.get("axis", 0)) % len(shape)
     if isinstance(places, Rows):
         if isinstance(data, Rows) and data.axis != axis:
@@ -94,7 +94,7 @@ def _gather(walk: Walk, node: gs.Node, inputs: Sequence[Value | None]) -> Sequen
     assert indices is not None
     known = static_shape(indices)
     if known is None:
-        raise NotStaticError(node, f"{called(node)} chooses a number of elements that is not fixed")
+        raise OpenShapeError(node, f"{called(node)} chooses a number of elements that is not fixed")
     if axis == data.axis:
         target = walk.spaces.places(Rows(indices, 0, full_space(1)), data.space)[0]
         return walk.copy(node, [walk.spaces.plain(data).tensor, target])
@@ -209,7 +209,7 @@ def _gather_elements(walk: Walk, node: gs.Node, inputs: Sequence[Value | None]) 
     assert data is not None
     shape = data.shape if isinstance(data, Rows) else static_shape(data)
     if shape is None:
-        raise NotStaticError(node, f"{called(node)} reads a tensor whose shape is not fixed")
+        raise OpenShapeError(node, f"{called(node)} reads a tensor whose shape is not fixed")
     axis = int(node.attrs.get("axis", 0)) % len(shape)
     if not isinstance(places, Rows):
         raise NotStaticError(node, f"{called(node)} chooses a fixed number of elements")
@@ -327,7 +327,7 @@ def _top_k(walk: Walk, node: gs.Node, inputs: Sequence[Value | None]) -> Sequenc
         raise NotStaticError(node, f"{called(node)} has a K whose largest value is not known")
     shape = x.shape if isinstance(x, Rows) else static_shape(x)
     if shape is None:
-        raise NotStaticError(node, f"{called(node)} reads a tensor whose shape is not fixed")
+        raise OpenShapeError(node, f"{called(node)} reads a tensor whose shape is not fixed")
     axis = int(node.attrs.get("axis", -1)) % len(shape)
     if isinstance(x, Rows) and x.axis != axis:
         if isinstance(wanted, Size):
@@ -429,7 +429,7 @@ def _scattered_into(walk: Walk, node: gs.Node, data: Value | None) -> tuple[gs.T
         return rows.tensor, rows.space
     tensor = walk.static(data)
     if tensor is None or static_shape(tensor) is None:
-        raise NotStaticError(node, f"{called(node)} writes into a tensor whose shape is not fixed")
+        raise OpenShapeError(node, f"{called(node)} writes into a tensor whose shape is not fixed")
     return tensor, None
 
 

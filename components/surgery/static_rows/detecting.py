@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from components.surgery.graphs import optional_input, static_shape
 from components.surgery.static_rows.sizes import Flag, Sizes, as_sizes
 from components.surgery.static_rows.spaces import lowest
-from components.surgery.static_rows.values import Index, NotStaticError, Rows, Space, full_space, same
+from components.surgery.static_rows.values import Index, NotStaticError, OpenShapeError, Rows, Space, full_space, same
 from components.surgery.static_rows.walk import Rule, Value, Walk, called
 from components.surgery.surgeries.greedy_nms import CANDIDATES, NmsPlan, all_rows, emit_greedy_nms
 
@@ -94,7 +94,7 @@ def _candidates(walk: Walk, node: gs.Node, inputs: Sequence[Value | None]) -> tu
         raise NotStaticError(node, f"{called(node)} reads boxes and scores that are chosen in different ways")
     tensors = [walk.static(value) for value in (boxes, scores)]
     if any(tensor is None or static_shape(tensor) is None or len(tensor.shape) != 3 for tensor in tensors):
-        raise NotStaticError(node, "the number of its candidate boxes is not fixed")
+        raise OpenShapeError(node, "the number of its candidate boxes is not fixed")
     assert tensors[0] is not None
     assert tensors[1] is not None
     return tensors[0], tensors[1], None
@@ -147,7 +147,7 @@ def _roi_align(walk: Walk, node: gs.Node, inputs: Sequence[Value | None]) -> Seq
         bounds = np.array(0, plain.dtype), np.array(shape[0] - 1, plain.dtype)
         number = walk.emit("Min", walk.emit("Max", plain.tensor, bounds[0]), bounds[1])
     else:
-        raise NotStaticError(node, f"{called(node)} pools from features whose number of images is not fixed")
+        raise OpenShapeError(node, f"{called(node)} pools from features whose number of images is not fixed")
     (made,) = walk.copy(node, [x, rois.tensor, number])
     return [Rows(made, 0, rois.space)]
 

@@ -4,9 +4,11 @@ from collections.abc import Callable, Collection, Sequence
 
 import onnx_graphsurgeon as gs
 
+from components.surgery.graphs import is_open
+from components.surgery.sorting import is_body
 from components.surgery.static_rows import choosing, detecting, reducing, row_wise, shaping
 from components.surgery.static_rows.outputs import finish_outputs
-from components.surgery.static_rows.values import NotStaticError
+from components.surgery.static_rows.values import NotStaticError, OpenShapeError
 from components.surgery.static_rows.walk import Region, Rule, Walk
 from components.surgery.surgery import Change, Options, label, refusal
 
@@ -50,7 +52,7 @@ def make_static(
             excluded |= {id(node) for node in region.sources}
             skipped = any(label(node) in options.skip for node in region.sources)
             if region.problem is not None and not skipped and wanted({node.op for node in region.sources}):
-                refusals.append(_refuse(region, region.problem, way_out))
+                refusals.append(_refuse(graph, region, region.problem, way_out))
     done = [_commit(walk, region, ends[region], why) for region in regions]
     if not done:
         walk.undo()
@@ -74,8 +76,12 @@ def _ends(walk: Walk, region: Region) -> tuple[list[str], list[str]]:
         return [], []
 
 
-def _refuse(region: Region, problem: NotStaticError, way_out: str) -> Change:
+def _refuse(graph: gs.Graph, region: Region, problem: NotStaticError, way_out: str) -> Change:
     source = region.sources[0]
+    opened = [] if is_body(graph) else [tensor for tensor in graph.inputs if is_open(tensor)]
+    if opened and isinstance(problem, OpenShapeError):
+        listed = ", ".join(f"{tensor.name} [{', '.join(map(str, tensor.shape))}]" for tensor in opened)
+        way_out = f"pin the open inputs (--input-shape, target.input_shape): {listed}; or {way_out}"
     words = str(problem)
     if problem.node is not source:
         words = f"{words} (from the {source.op} {label(source)!r})"

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from components.surgery.graphs import static_shape
-from components.surgery.static_rows.values import NotStaticError, Rows, same
+from components.surgery.static_rows.values import NotStaticError, OpenShapeError, Rows, same
 from components.surgery.static_rows.walk import Rule, Value, Walk, called
 
 _UNARY = (
@@ -132,7 +132,7 @@ def _shape(walk: Walk, node: gs.Node, value: Value) -> tuple[int, ...]:
     shape = None if tensor is None else static_shape(tensor)
     if tensor is None or shape is None:
         name = "" if tensor is None else tensor.name
-        raise NotStaticError(node, f"{called(node)} also reads {name!r}, whose shape is not fixed")
+        raise OpenShapeError(node, f"{called(node)} also reads {name!r}, whose shape is not fixed")
     return shape
 
 

@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from components.surgery.graphs import static_shape
 from components.surgery.static_rows.sizes import Size, Sizes, as_sizes, size_of, sizes_of
 from components.surgery.static_rows.spaces import Spaces
-from components.surgery.static_rows.values import Index, NotStaticError, Rows, Space, full_space, same
+from components.surgery.static_rows.values import Index, NotStaticError, OpenShapeError, Rows, Space, full_space, same
 from components.surgery.static_rows.walk import Rule, Value, Walk, called, shape_of
 
 
@@ -174,7 +174,7 @@ def _expand(walk: Walk, node: gs.Node, inputs: Sequence[Value | None]) -> Sequen
     entries = _entries(node, target)
     shape = shape_of(x)
     if shape is None:
-        raise NotStaticError(node, f"{called(node)} reads a tensor whose shape is not fixed")
+        raise OpenShapeError(node, f"{called(node)} reads a tensor whose shape is not fixed")
     rank = max(len(shape), len(entries))
     sizes = [1] * (rank - len(entries)) + entries
     found: dict[int, Space] = {}
@@ -285,7 +285,7 @@ def _concat(walk: Walk, node: gs.Node, inputs: Sequence[Value | None]) -> Sequen
         tensor = walk.static(value)
         shape = None if tensor is None else static_shape(tensor)
         if tensor is None or shape is None:
-            raise NotStaticError(node, f"{called(node)} also reads a tensor whose shape is not fixed")
+            raise OpenShapeError(node, f"{called(node)} also reads a tensor whose shape is not fixed")
         parts.append(Rows(tensor, axis, full_space(shape[axis])))
         spaces.append(parts[-1].space)
         indices.append(None)

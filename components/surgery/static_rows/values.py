@@ -18,6 +18,10 @@ class NotStaticError(Exception):
         self.node = node
 
 
+class OpenShapeError(NotStaticError):
+    """The same where a shape that is not known is the reason: pinning the model's open inputs may help."""
+
+
 @dataclass(eq=False)
 class Space:
     """A set of rows that several tensors share. Two spaces are the same only if they are one object, or both full."""

@@ -114,7 +114,7 @@ def _at_run_time(graph: gs.Graph, node: gs.Node, roi: gs.Tensor, why: str) -> Ch
     try:
         found = spans(fixed, graph)
     except ResizeError as error:
-        return refusal(node, f"{why}; {error}", "fix the input's height and width (target.input_shape)")
+        return refusal(node, f"{why}; {error}", "fix the input's height and width (--input-shape, target.input_shape)")
     finally:
         fixed.inputs.clear()
     emit = Emitter(graph, f"{node.name or result.name}/crop")

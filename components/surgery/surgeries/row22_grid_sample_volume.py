@@ -36,7 +36,11 @@ def rewrite(graph: gs.Graph, node: gs.Node, why: str) -> Change:
     x, grid, result, name = node.inputs[0], node.inputs[1], node.outputs[0], label(node)
     sizes, outs = (x.shape or [])[1:], (grid.shape or [])[1:-1]
     if not sizes or not outs or not all(isinstance(size, int | np.integer) for size in (*sizes, *outs)):
-        return refusal(node, f"{why}; the sizes of its input and grid are not fixed", "fix them (target.input_shape)")
+        return refusal(
+            node,
+            f"{why}; the sizes of its input and grid are not fixed",
+            "fix them (--input-shape, target.input_shape)",
+        )
     if numpy_dtype(x) != np.float32 or numpy_dtype(grid) != np.float32:
         return refusal(node, f"{why}; it samples {x.dtype}", "sample in float32")
     align = bool(node.attrs.get("align_corners", 0))

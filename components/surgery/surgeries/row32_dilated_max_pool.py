@@ -43,7 +43,9 @@ def _replace(graph: gs.Graph, node: gs.Node) -> Change:
         axes = axes_of(node, graph)
     except PoolError as error:
         return refusal(
-            node, f"{_WHY}; {error}", "fix the input's height and width (target.input_shape), and write pads"
+            node,
+            f"{_WHY}; {error}",
+            "fix the input's height and width (--input-shape, target.input_shape), and write pads",
         )
     emit = Emitter(graph, f"{node.name or result.name}/max_pool")
     made = padded(emit, x, axes)

@@ -19,7 +19,7 @@ from components.surgery.surgery import Change, Options, Surgery, label, refusal
 
 _WHY_INDICES = "TensorRT's MaxPool has no Indices"
 _WHY_UNPOOL = "TensorRT has no MaxUnpool"
-_WAY_OUT = "fix the input's height and width (target.input_shape)"
+_WAY_OUT = "fix the input's height and width (--input-shape, target.input_shape)"
 
 
 def matches(graph: gs.Graph) -> bool:

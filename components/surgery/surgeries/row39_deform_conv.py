@@ -46,7 +46,7 @@ def _replace(graph: gs.Graph, node: gs.Node) -> Change:
     bias, mask, result, name = optional_input(node, 3), optional_input(node, 4), node.outputs[0], label(node)
     image, shifts, kernel = _fixed(x), _fixed(offset), _fixed(weights)
     if image is None or shifts is None or kernel is None or not isinstance(weights.shape[0], int | np.integer):
-        way_out = "fix the input's height and width (target.input_shape); 3-D and 1-D have no equivalent"
+        way_out = "fix the input's height and width (--input-shape, target.input_shape); 3-D and 1-D have no equivalent"
         return refusal(node, f"{_WHY}; its channels, height and width are not fixed", way_out)
     if numpy_dtype(x) != np.float32:
         return refusal(node, f"{_WHY}; its input is {x.dtype}", "compute it in float32")

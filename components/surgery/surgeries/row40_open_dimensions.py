@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from components.surgery.graphs import is_open
 from components.surgery.sorting import is_body
 from components.surgery.surgery import Change, Options, Outcome, Surgery
 
@@ -19,7 +20,7 @@ _WHY = "open dimensions hide sizes from the other surgeries, and the engine has 
 
 def matches(graph: gs.Graph) -> bool:
     """Whether an input of the model has an open dimension."""
-    return not is_body(graph) and any(_open(tensor) for tensor in graph.inputs)
+    return not is_body(graph) and any(is_open(tensor) for tensor in graph.inputs)
 
 
 def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
@@ -27,7 +28,7 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
     changes: list[Change] = []
     names: dict[str, int] = {}
     for tensor in graph.inputs:
-        if not _open(tensor) or tensor.name in options.skip:
+        if not is_open(tensor) or tensor.name in options.skip:
             continue
         named = tensor.name in options.input_shapes
         given = options.input_shapes[tensor.name if named else ""] if named or "" in options.input_shapes else None
@@ -46,10 +47,6 @@ def apply(graph: gs.Graph, options: Options) -> Sequence[Change]:
         if tensor.shape is not None:
             tensor.shape = [names.get(side, side) if isinstance(side, str) else side for side in tensor.shape]
     return changes
-
-
-def _open(tensor: gs.Tensor) -> bool:
-    return tensor.shape is not None and any(not isinstance(side, int | np.integer) for side in tensor.shape)
 
 
 def _fits(shape: Sequence[object], given: Sequence[int]) -> bool:

@@ -35,7 +35,11 @@ def _replace(graph: gs.Graph, node: gs.Node) -> Change:
     x, rois, result, name = node.inputs[0], node.inputs[1], node.outputs[0], label(node)
     shape = static_shape(x)
     if shape is None:
-        return refusal(node, f"{_WHY}; its features' shape is not fixed", "fix the input's shape (target.input_shape)")
+        return refusal(
+            node,
+            f"{_WHY}; its features' shape is not fixed",
+            "fix the input's shape (--input-shape, target.input_shape)",
+        )
     if numpy_dtype(x) != np.float32:
         return refusal(node, f"{_WHY}; its features are {x.dtype}", "compute it in float32")
     count, channels, height, width = shape

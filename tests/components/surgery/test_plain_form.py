@@ -95,3 +95,50 @@ def test_a_damaged_function_is_left_to_others():
     model.functions[0].node[0].op_type = "Count"  # calls itself
     model.functions[0].node[0].domain = "mine"
     assert isinstance(plain_form(model)[0], onnx.ModelProto)
+
+
+def sparse(constant=False, linear=True):
+    """``y = a @ w`` with a `w` of which two of nine values are stored."""
+    places = np.array([1, 5]) if linear else np.array([[0, 1], [1, 2]])
+    values = [onnx.numpy_helper.from_array(np.array([1.0, -2.0], np.float32), "w"), numpy_tensor(places, "places")]
+    stored = helper.make_sparse_tensor(*values, [3, 3])
+    nodes = [helper.make_node("Constant", [], ["w"], sparse_value=stored)] if constant else []
+    model = make_model(
+        [*nodes, helper.make_node("MatMul", ["a", "w"], ["y"])], {"a": (FLOAT, [2, 3])}, {"y": (FLOAT, [2, 3])}
+    )
+    if not constant:
+        model.graph.sparse_initializer.append(stored)
+    return model
+
+
+def numpy_tensor(values, name):
+    return onnx.numpy_helper.from_array(values, name)
+
+
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize("constant", [True, False])
+def test_sparse_weights_are_stored_in_full(constant, linear):
+    before = sparse(constant, linear)
+    after, report = operate(before, RTX)
+    assert [record.row for record in report.done if record.node == "sparse values"] == [41]
+    assert not after.graph.sparse_initializer
+    feed = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    assert worst(before, after, [feed]) == 0
+    again, second = operate(after, RTX)
+    assert again is after
+    assert second.records == []
+
+
+@needs_rtx
+def test_tensorrt_refuses_sparse_weights_and_builds_the_full_ones():
+    assert rtx(sparse()).stage == "reject"
+    assert rtx(operate(sparse(), RTX)[0]).stage == "ok"
+
+
+@pytest.mark.parametrize("places", [[1, 9], [-1, 2], [0]])
+def test_damaged_sparse_weights_are_left_for_others_to_judge(places):
+    model = sparse()
+    model.graph.sparse_initializer[0].indices.CopyFrom(numpy_tensor(np.array(places), "places"))
+    written, changes = plain_form(model)
+    assert written is model
+    assert changes == []

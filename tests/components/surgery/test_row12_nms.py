@@ -360,6 +360,7 @@ def test_what_cannot_be_static_is_left_with_the_reason(change, words):
     after, report = operate(model, Runtime.TENSORRT, only=[12])
     assert after is model
     assert words in report.records[0].why
+    assert ("--input-shape" in report.records[0].what) == ("not fixed" in words)
 
 
 def test_too_many_candidates_for_the_memory_are_refused():

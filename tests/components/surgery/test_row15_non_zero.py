@@ -232,6 +232,18 @@ def test_a_mask_of_open_shape_is_refused():
     after, report = operate(model, Runtime.TENSORRT)
     assert after is model
     assert "the shape of its mask is not fixed" in report.records[0].why
+    assert report.records[0].what.startswith("pin the open inputs (--input-shape, target.input_shape): mask [n]; or ")
+
+
+def test_the_input_shape_is_no_way_out_where_the_shapes_are_fixed():
+    turn = helper.make_node("Einsum", ["index"], ["y"], equation="ij->ji")
+    model = make_model(
+        [helper.make_node("NonZero", ["mask"], ["index"]), turn], {"mask": (BOOL, [4])}, {"y": (INT64, None)}
+    )
+    after, report = operate(model, Runtime.TENSORRT, only=[15])
+    assert after is model
+    assert "no rule" in report.records[0].why
+    assert "--input-shape" not in report.records[0].what
 
 
 def test_graphs_without_the_pattern_are_untouched():

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from refused_graphs import FLOAT, IMAGE, REFUSED, WITHOUT_ROW, model_of, node, one
@@ -55,6 +56,29 @@ def test_an_input_is_named_with_its_type(tmp_path):
     found = findings(model, tmp_path)[0]
     assert (found.node, found.row) == ("input x", 10)
     assert found.words.startswith("its type is UINT32. ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "operator", "row"), [("sequence", "ConcatFromSequence", 19), ("optional", "OptionalGetElement", 38)]
+)
+def test_an_input_that_is_no_tensor_is_named_as_what_it_is(tmp_path, kind, operator, row):
+    attributes = {"axis": 0} if kind == "sequence" else {}
+    model = one(operator, {"x": (onnx.TensorProto.FLOAT, [3])}, {"y": onnx.TensorProto.FLOAT}, opset=18, **attributes)
+    inner = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [3])
+    make = onnx.helper.make_sequence_type_proto if kind == "sequence" else onnx.helper.make_optional_type_proto
+    model.graph.input[0].type.CopyFrom(make(inner))
+    found = {finding.node: finding for finding in findings(model, tmp_path)}
+    assert found["input x"].row == row
+    assert found["input x"].words.startswith(f"its type is {kind}. ")
+
+
+def test_weights_that_are_stored_sparse_are_no_missing_operator(tmp_path):
+    model = one("MatMul", {"x": (onnx.TensorProto.FLOAT, [2, 3])}, {"y": onnx.TensorProto.FLOAT}, order=["x", "w"])
+    parts = [onnx.numpy_helper.from_array(np.array(values), "w") for values in (np.ones(2, np.float32), [1, 5])]
+    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(*parts, [3, 3]))
+    (found,) = findings(model, tmp_path)
+    assert (found.node, found.row) == ("it", 41)
+    assert "sparse" in found.rule
 
 
 def test_what_is_fine_has_no_findings(tmp_path):
