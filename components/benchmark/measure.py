@@ -26,6 +26,8 @@ class Entry:
     threads: int
     passive: bool = True
     """Whether OpenMP threads sleep while they wait."""
+    size: tuple[int, int] | None = None
+    """Height and width of the model's input in pixels, where they differ from the track's."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,38 @@ def measure(
     return results
 
 
+def measure_latency(
+    baseline: Entry, candidates: Sequence[Entry], track: Track, progress: Progress
+) -> dict[str, Measured]:
+    """Times the baseline and all candidates side by side, and asks none for its accuracy: untrained models have none.
+
+    Args:
+        baseline: what the speed-ups are over.
+        candidates: the others. One that fails does not disturb the rest.
+        track: images and pace.
+        progress: told what is going on.
+
+    Returns:
+        Id -> result, for the baseline and every candidate.
+
+    Raises:
+        WorkerError: the baseline failed.
+    """
+    entries = {one.variant.id: one for one in (baseline, *candidates)}
+    results = {name: Measured(entry) for name, entry in entries.items()}
+    with started(list(entries.values()), track, progress) as contestants:
+        _warm_up(contestants, results, track, progress)
+        first = contestants[baseline.variant.id]
+        if first.failure:
+            raise first.failure
+        run_rounds(first, [one for one in contestants.values() if one is not first], track.pace, progress)
+        for name, one in contestants.items():
+            _take_times(results[name], one, first, track.pace.seed)
+            if one.failure:
+                results[name].failure, results[name].user_error = str(one.failure), one.failure.user
+    return results
+
+
 @contextmanager
 def started(entries: Sequence[Entry], track: Track, progress: Progress) -> Iterator[dict[str, Contestant]]:
     """Processes with the entries loaded, in order; one that could not load has a `failure`."""
@@ -165,8 +199,8 @@ def _load_fields(entry: Entry, track: Track) -> dict[str, Any]:
         "bundle": str(track.bundle.resolve()) if track.bundle else None,
         "threads": entry.threads,
         "batch": track.batch,
-        "height": track.height,
-        "width": track.width,
+        "height": entry.size[0] if entry.size else track.height,
+        "width": entry.size[1] if entry.size else track.width,
         "annotations": str(track.split.annotations.resolve()),
         "images": str(track.images.resolve()),
     }

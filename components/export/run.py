@@ -61,6 +61,47 @@ def run_export(job: Job, bundle: Path, out: Path) -> Manifest:
     return manifest
 
 
+def export_untrained(job: Job, bundle: Path, out: Path) -> Manifest:
+    """Exports what surgery starts from, and nothing that only a trained model has an answer to.
+
+    There is no yardstick, no comparison with the eager model and no choice of candidate counts: random weights find
+    nothing that could be compared.
+
+    Args:
+        job: the job; its model is a factory with weights.
+        bundle: what `fetch` made, or a folder like it.
+        out: gets ``sources/`` with the model and its manifest.
+
+    Returns:
+        The manifest of `sources/`.
+
+    Raises:
+        StepError: the model does not export.
+        UserError: the model cannot be loaded.
+    """
+    import torch
+
+    from components.export.canonical import canonical, unsupported
+    from components.export.onnx_export import StockDetector, export_onnx
+
+    split = read_split(bundle / "data" / "train" / "annotations.json", bundle / "data" / "train" / "images")
+    count, _, height, width = job.target.input_shape
+    images = [fit(image.load(), height, width)[0] for image in split.images[:count]]
+    image = torch.from_numpy(in_batches(images, count)[0])
+    model = load_torch_model(job.model, bundle / "model")
+    sources = out / SOURCES
+    sources.mkdir(parents=True, exist_ok=True)
+    if reason := unsupported(model):
+        export_onnx(StockDetector(model), image, sources / STOCK, dynamic_detections=True)
+        source = Variant(id="stock", runtime=Runtime.ONNXRUNTIME, techniques=[], file=STOCK, reason=reason)
+    else:
+        export_onnx(canonical(model, height, width), image, sources / CANONICAL)
+        source = Variant(id="canonical", runtime=Runtime.ONNXRUNTIME, techniques=[], file=CANONICAL)
+    manifest = Manifest(task=job.task, input_shape=job.target.input_shape, labels=split.categories, variants=[source])
+    manifest.write(sources)
+    return manifest
+
+
 def _from_detector(
     model: "torch.nn.Module", split: DetectionSplit, out: Path, batches: list[Batch]
 ) -> tuple[list[Variant], list[Variant], dict[str, Any]]:

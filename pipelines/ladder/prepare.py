@@ -14,6 +14,7 @@ def prepare(job: str, mode: str = "", rungs: str = "", code_version: str = "", r
         ("job", str),
         ("recipe", str),
         ("training", str),
+        ("search", str),
         ("source_digest", str),
         ("code_version", str),
         ("run_id", str),
@@ -32,8 +33,8 @@ def prepare(job: str, mode: str = "", rungs: str = "", code_version: str = "", r
 
     Returns:
         job: the whole Job as JSON. recipe: the Job as far as it decides how models are made. training: the same, with
-        how the training rungs train. source_digest: hash of the model and data files. code_version and run_id: as
-        given or made up.
+        how the training rungs train. search: that, with the goal and how the searching rungs search. source_digest:
+        hash of the model and data files. code_version and run_id: as given or made up.
     """
     from components.core.stepping import step
     from pipelines.ladder.recipe import prepare_run

@@ -4,7 +4,7 @@ import importlib.util
 import uuid
 from typing import NamedTuple
 
-from components.core.contracts.job import Budget, Goal, Job, Ladder, Mode, Rung, Training
+from components.core.contracts.job import Backbone, Budget, Job, Ladder, Mode, Rung, Training
 from components.core.errors import UserError
 from components.core.job_file import parse_job
 from components.fetch.sources import check_sources, source_digest
@@ -17,6 +17,7 @@ class Prepared(NamedTuple):
     job: str
     recipe: str
     training: str
+    search: str
     source_digest: str
     code_version: str
     run_id: str
@@ -31,10 +32,14 @@ def prepare_run(job_text: str, mode: str, rungs: str, code_version: str, run_id:
     job = overridden(parse_job(job_text), mode, rungs)
     check_sources(job)
     made = recipe(job)
+    training = made.model_copy(update={"training": job.training})
+    # What a search drops depends on the goal, and a search on its settings.
+    search = training.model_copy(update={"goal": job.goal, "backbone": job.backbone})
     return Prepared(
         job=job.model_dump_json(),
         recipe=made.model_dump_json(),
-        training=made.model_copy(update={"training": job.training}).model_dump_json(),
+        training=training.model_dump_json(),
+        search=search.model_dump_json(),
         source_digest=source_digest(job),
         code_version=code_version or own_code_version(),
         run_id=run_id or uuid.uuid4().hex,
@@ -97,10 +102,11 @@ def recipe(job: Job) -> Job:
     return job.model_copy(
         update={
             "name": "recipe",
-            "goal": Goal(min_speedup=2.0, metric=job.goal.metric, max_accuracy_drop=job.goal.max_accuracy_drop),
+            "goal": job.goal.of_models(),
             "ladder": Ladder(),
             "budget": job.budget.model_copy(update=_measuring(Budget())),
             "training": Training(),
+            "backbone": Backbone(),
             "publish": None,
         }
     )

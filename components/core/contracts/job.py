@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from components.core.contracts.base import Contract
 from components.core.contracts.units import Bytes, Milliseconds, PerSecond, Seconds, Speedup
@@ -154,6 +154,10 @@ class Goal(Contract):
             raise ValueError(f"max_p99 ({self.max_p99:g} ms) is below max_p50 ({self.max_p50:g} ms)")
         return self
 
+    def of_models(self) -> "Goal":
+        """The goal as far as it decides how a model is made: its limits on speed and size are one fixed value."""
+        return Goal(min_speedup=2.0, metric=self.metric, max_accuracy_drop=self.max_accuracy_drop)
+
 
 class Ladder(Contract):
     """Which rungs to climb and how far."""
@@ -215,6 +219,56 @@ class Training(Contract):
     checkpoint_every: Seconds = Field(default=60.0, description="pause between two checkpoints, for instance `5 min`")
 
 
+class Search(Contract):
+    """What every rung that searches is told: probe untrained candidates, drop, train the rest by halves."""
+
+    keep: int = Field(default=3, ge=1, le=64, description="candidates that are trained, at most")
+    halving_rounds: int = Field(
+        default=3, ge=1, le=8, description="rounds of successive halving; each trains twice as far as the one before"
+    )
+    probe_int8: bool = Field(default=True, description="also time each candidate in INT8, calibrated on a few samples")
+    probe_rounds: int = Field(default=6, ge=3, le=1000, description="rounds, each alternating with the baseline")
+    probe_round_time: Seconds = Field(default=0.2, description="time that one process runs in a round of the probe")
+    slack: float = Field(
+        default=0.1, ge=0, le=10, description="train what misses the goal's latency by up to this share too"
+    )
+
+    @field_validator("input_sizes", check_fields=False)
+    @classmethod
+    def _sane_sizes(cls, sizes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        wrong = [list(size) for size in sizes if not all(8 <= side <= 8192 for side in size)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is no [height, width] of 8..8192 pixels each")
+        return sizes
+
+
+class Pretrained(StrEnum):
+    """Where a backbone's weights come from, apart from a URI."""
+
+    NONE = "none"
+    REGISTRY = "registry"
+
+
+class Backbone(Search):
+    """How the rung `backbone` looks for another backbone of the user's model."""
+
+    candidates: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field(
+        default_factory=list,
+        max_length=500,
+        description="`timm/NAME` or `torchvision/NAME`, `*` and `?` allowed, or the presets `edge` and `server`; "
+        "default: `edge` for a CPU, `server` for a GPU",
+    )
+    input_sizes: list[tuple[int, int]] = Field(
+        default_factory=list, max_length=16, description="[height, width] to try each at; default: the job's own"
+    )
+    pretrained: str = Field(
+        default=Pretrained.NONE,
+        min_length=1,
+        description="`none`, `registry` (timm's and torchvision's own, downloaded), or a folder or URI with "
+        "`NAME.safetensors` or `NAME.pth`",
+    )
+
+
 class Publish(Contract):
     """Where the winner goes."""
 
@@ -242,4 +296,5 @@ class Job(Contract):
     ladder: Ladder = Field(default_factory=Ladder)
     budget: Budget = Field(default_factory=Budget)
     training: Training = Field(default_factory=Training)
+    backbone: Backbone = Field(default_factory=Backbone)
     publish: Publish | None = None

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from components.core.contracts.base import Contract
 from components.core.contracts.job import Precision, Training
+from components.core.contracts.search import SearchCard
 from components.core.contracts.variant import Status
 
 TRAINING_CARD = "training_card.json"
@@ -62,6 +63,7 @@ class TrainingCard(Contract):
     loss_scales: list[tuple[int, float]] = Field(
         default_factory=list, description="step and loss scale, whenever it changed; empty without a scaler"
     )
+    search: SearchCard | None = Field(default=None, description="of a rung that chose what to train among candidates")
     source_sha256: str = Field(default="", description="of the weights that training started from")
     weights_sha256: str = Field(default="", description="of the weights that it made")
     environment: dict[str, str] = Field(default_factory=dict, description="hardware and versions")

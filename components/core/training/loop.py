@@ -68,7 +68,7 @@ def train(
         seed: of dropout and whatever else draws from torch's, NumPy's or Python's own generator.
         checkpoints: where to keep them; None: nowhere.
         device: `cpu` or `cuda`; default: a GPU where there is one.
-        max_steps: end after so many, without an error; for a measurement.
+        max_steps: end after so many of the schedule, without an error; more of them go on from there another time.
 
     Raises:
         StoppedError: SIGINT or SIGTERM came; a checkpoint was written.
@@ -83,7 +83,7 @@ def train(
         run.take_up(checkpoints, data, seed)
     report = _Reporter(run, settings.epochs, len(data))
     with stop_requests() as asked:
-        run.stopped = limit_reached(settings, run.wall_seconds, run.core_seconds)
+        run.stopped = _end(run, settings, max_steps)
         while run.epoch < settings.epochs and not run.stopped:
             for batch in data.epoch(run.epoch, first=run.batch):
                 began = time.perf_counter()

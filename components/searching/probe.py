@@ -1,0 +1,251 @@
+"""Times untrained entrants on the target, each made fit for it first, side by side with the user's model as it runs.
+
+How fast a network is depends on its shape and hardly on its weights: an hour of training decides nothing that a few
+seconds of timing can. Every process alternates with the baseline's in the same rounds, so that entrants of different
+groups compare by their ratio to it.
+"""
+
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from components.benchmark.measure import Entry, Measured, Track, measure_latency
+from components.benchmark.process import WorkerError
+from components.benchmark.rounds import Pace
+from components.benchmark.rows import model_size
+from components.benchmark.trial import best_setting
+from components.core.apart import DiedError, run_apart
+from components.core.contracts.job import Job, Runtime, Search
+from components.core.contracts.search import Probed
+from components.core.contracts.variant import Status, Variant
+from components.core.errors import StepError, UserError
+from components.core.machine import usable_cores
+from components.core.runtimes.interface import availability
+from components.core.stepping import is_disk_full, progress
+from components.core.tasks.detection import read_split
+from components.searching.build_worker import BuildRequest
+from components.searching.entrant import Entrant, Facts, make_folder
+from components.searching.notes import Notes
+
+BUILDER = "components.searching.build_worker"
+TIME_LIMIT = 900.0
+"""Seconds to make one entrant fit for its runtimes."""
+GROUP = 8
+"""Forms that are timed side by side, at most; the baseline runs along with every group."""
+SECTION = "probe"
+_WARM_UP = 2.0
+
+
+@dataclass
+class _Built:
+    """An entrant on its way through the probe."""
+
+    entrant: Entrant
+    facts: Facts
+    seconds: float
+    forms: list[tuple[Variant, Path]]
+    reason: str = ""
+
+
+def probe(
+    job: Job, bundle: Path, entrants: Sequence[Entrant], settings: Search, work: Path, notes: Notes
+) -> list[Probed]:
+    """Times every entrant that the notes do not know yet, and notes it.
+
+    Args:
+        job: the user's: its model is the baseline, its target says where to time.
+        bundle: what `fetch` made; samples of the training split are timed on, `test` is not looked at.
+        entrants: whom to time.
+        settings: rounds and whether in INT8 too.
+        work: folder for the time being; afterwards `work/ENTRANT/` holds the bundle of each that was built.
+        notes: what is known already.
+
+    Returns:
+        What was found out, in the order of the entrants; one that failed has its reason.
+
+    Raises:
+        StepError: the user's model cannot be timed, or no runtime of the job runs here.
+    """
+    if all(availability(runtime, job.target.device) for runtime in _timed(job)):
+        reasons = "; ".join(f"{runtime}: {availability(runtime, job.target.device)}" for runtime in _timed(job))
+        raise StepError(f"no runtime of target.runtimes can be timed here, so no candidate can be probed ({reasons})")
+    group: list[_Built] = []
+    for number, entrant in enumerate(entrants):
+        if entrant.id in notes.section(SECTION):
+            continue
+        progress(f"making {entrant.id} fit for the target", number, len(entrants))
+        built = _build(entrant, bundle, settings, work)
+        if not built.forms:
+            _note(notes, [_failed(built)])
+            continue
+        group.append(built)
+        if sum(len(one.forms) for one in group) >= GROUP:
+            _note(notes, _time_group(job, bundle, group, settings, work, notes))
+            group = []
+    if group:
+        _note(notes, _time_group(job, bundle, group, settings, work, notes))
+    known = notes.section(SECTION)
+    return [Probed.model_validate(known[entrant.id]) for entrant in entrants]
+
+
+def core_seconds() -> float:
+    """Processor time of this process and of its children that have ended."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in spent)
+
+
+def _timed(job: Job) -> list[Runtime]:
+    return [runtime for runtime in job.target.runtimes if runtime is not Runtime.TORCH]
+
+
+def _build(entrant: Entrant, bundle: Path, settings: Search, work: Path) -> _Built:
+    """Makes an entrant's forms in a process of its own: whatever it does, only that entrant is out."""
+    began = time.perf_counter()
+    built = _Built(entrant, Facts(), 0.0, [])
+    folder = work / entrant.id
+    try:
+        built.facts = make_folder(entrant, bundle, folder)
+        request = BuildRequest(job=entrant.job, bundle=folder, out=folder / "forms", int8=settings.probe_int8)
+        answer = run_apart(BUILDER, request.model_dump(mode="json"), TIME_LIMIT)
+        built.reason, built.forms = _usable(entrant.job, answer)
+    except DiedError as error:
+        built.reason = str(error)
+    except Exception as error:  # a network that cannot take part is a row with its reason
+        if is_disk_full(error):
+            raise
+        words = " ".join(str(error).split())[:300]
+        ours = isinstance(error, UserError | StepError)
+        built.reason = words if ours else f"{type(error).__name__}: {words}"
+    built.seconds = time.perf_counter() - began
+    return built
+
+
+def _usable(job: Job, answer: dict[str, Any]) -> tuple[str, list[tuple[Variant, Path]]]:
+    """Why there is nothing to time, and what there is."""
+    reasons, usable = [answer.get("reason", "")], []
+    for form in answer.get("forms", []):
+        variant, folder = Variant.model_validate(form["variant"]), Path(form["folder"])
+        if variant.status is not Status.OK or variant.file is None:
+            reasons.append(f"{variant.id}: {variant.reason}")
+        elif reason := availability(variant.runtime, job.target.device):
+            reasons.append(f"{variant.id}: {reason}")
+        else:
+            usable.append((variant, folder))
+    return "; ".join(dict.fromkeys(reason for reason in reasons if reason))[:600], usable
+
+
+def _time_group(
+    job: Job, bundle: Path, group: list[_Built], settings: Search, work: Path, notes: Notes
+) -> list[Probed]:
+    began = time.perf_counter()
+    track = _track(job, bundle, settings, work)
+    baseline = _baseline(job, track, work, notes)
+    entries = {
+        f"{built.entrant.id}.{variant.id}": (built, variant, folder)
+        for built in group
+        for variant, folder in built.forms
+    }
+    threads = job.target.threads or usable_cores()
+    contestants = [
+        Entry(
+            variant.model_copy(update={"id": name}),
+            folder,
+            threads,
+            baseline.passive,
+            (built.entrant.size[0], built.entrant.size[1]),
+        )
+        for name, (built, variant, folder) in entries.items()
+    ]
+    names = ", ".join(built.entrant.id for built in group)
+    progress(f"timing {names}")
+    try:
+        results = measure_latency(baseline, contestants, track, progress)
+    except WorkerError as error:
+        raise StepError(f"the user's own model could not be timed beside the candidates: {error}") from error
+    share = (time.perf_counter() - began) / len(group)
+    return [
+        _best(
+            built,
+            [(variant, folder, results[name]) for name, (owner, variant, folder) in entries.items() if owner is built],
+            share,
+        )
+        for built in group
+    ]
+
+
+def _baseline(job: Job, track: Track, work: Path, notes: Notes) -> Entry:
+    """The user's model as it runs, in the fastest thread setting, which is looked for once."""
+    entry = Entry(Variant(id="eager", runtime=Runtime.TORCH, techniques=[]), work, job.target.threads or usable_cores())
+    if job.target.device != "cpu":
+        return entry
+    known = notes.section("baseline")
+    if not known:
+        try:
+            chosen, _ = best_setting(entry, track, progress)
+        except WorkerError as error:
+            raise StepError(f"the user's own model cannot be timed: {error}") from error
+        known = {"threads": chosen.threads, "passive": chosen.passive}
+        notes.add("baseline", known)
+    return replace(entry, threads=known["threads"], passive=known["passive"])
+
+
+def _track(job: Job, bundle: Path, settings: Search, work: Path) -> Track:
+    images = bundle / "data" / "train" / "images"
+    return Track(
+        split=read_split(images.parent / "annotations.json", images),
+        images=images,
+        batch=job.target.input_shape[0],
+        height=job.target.input_shape[2],
+        width=job.target.input_shape[3],
+        out=work / ".timing",
+        pace=Pace(settings.probe_rounds, settings.probe_round_time, job.budget.seed),
+        job=job,
+        bundle=bundle,
+        warmup_seconds=_WARM_UP,
+    )
+
+
+def _best(built: _Built, timed: list[tuple[Variant, Path, Measured]], share: float) -> Probed:
+    """The entrant's fastest form."""
+    alive = [(variant, folder, one) for variant, folder, one in timed if not one.failure and one.speedup]
+    if not alive:
+        reasons = dict.fromkeys(f"{variant.id}: {one.failure}" for variant, _, one in timed)
+        return _failed(replace(built, reason="; ".join(reasons)[:600], seconds=built.seconds + share))
+    variant, folder, fastest = max(alive, key=lambda one: one[2].speedup.ratio if one[2].speedup else 0.0)
+    return _facts(built).model_copy(
+        update={
+            "status": Status.OK,
+            "reason": built.reason,
+            "form": variant.id,
+            "latency_ms": fastest.latency,
+            "speedup": fastest.speedup,
+            "throughput": fastest.throughput,
+            "size_bytes": model_size(folder / str(variant.file)),
+            "forms": {one.id: round(result.latency.p50, 4) for one, _, result in alive if result.latency},
+            "seconds": round(built.seconds + share, 3),
+        }
+    )
+
+
+def _failed(built: _Built) -> Probed:
+    reason = built.reason or "nothing of it can be timed here"
+    return _facts(built).model_copy(update={"reason": reason, "seconds": round(built.seconds, 3)})
+
+
+def _facts(built: _Built) -> Probed:
+    facts = built.facts
+    return Probed(
+        id=built.entrant.id,
+        status=Status.FAILED,
+        parameters=facts.parameters,
+        family=facts.family,
+        published=facts.published,
+        published_as=facts.published_as,
+    )
+
+
+def _note(notes: Notes, found: Sequence[Probed]) -> None:
+    notes.add(SECTION, {one.id: one.model_dump(mode="json") for one in found})
