@@ -1,6 +1,12 @@
 """Fixtures that several folders share; each lives in a file of its own below `fixtures/`."""
 
+import hypothesis
 import pytest
+
+# The same examples each time, so that only what changed can fail; `--hypothesis-profile explore` looks for others.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 pytest_plugins = ["fixtures.kfp_server", "fixtures.model_registry_server", "fixtures.seaweedfs"]
 

@@ -61,12 +61,15 @@ def _indices(graph: gs.Graph, node: gs.Node) -> Change:
     emit = Emitter(graph, f"{node.name or values.name}/indices")
     node.outputs = [values]
     node.attrs.pop("storage_order", None)
-    if node.attrs.get("ceil_mode", 0) and all(axis.after < axis.kernel for axis in axes):
+    around = padded(emit, x, axes)
+    if node.attrs.get("ceil_mode", 0):
         # Tools differ over what rounding up gives where windows reach into the padding; this says it in numbers.
         node.attrs["ceil_mode"] = 0
         node.attrs["pads"] = [axis.before for axis in axes] + [max(axis.after, 0) for axis in axes]
         node.attrs.pop("auto_pad", None)
-    around = padded(emit, x, axes)
+        if any(axis.after >= axis.kernel for axis in axes):  # more than a pooling may pad by itself
+            node.inputs[0] = around
+            node.attrs["pads"] = [0] * (2 * len(axes))
     places = list(itertools.product(*(range(axis.kernel) for axis in axes)))
     found: gs.Tensor | np.ndarray = image.numbers([axis.positions(p) for axis, p in zip(axes, places[-1], strict=True)])
     for place in reversed(places[:-1]):

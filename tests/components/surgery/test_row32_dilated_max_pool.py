@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 from surgery_graphs import FLOAT, INT64, assert_untouched, make_model, ops, worst
@@ -46,12 +46,23 @@ def windows(draw):
     return attributes, sizes, draw(st.booleans())
 
 
+REACHING_FAR = {
+    "kernel_shape": (1, 4),
+    "strides": (3, 2),
+    "dilations": (1, 2),
+    "pads": [0, 0, 0, 3],
+    "ceil_mode": 1,
+}
+"""The last window needs more padding than a pooling may have by itself."""
+
+
 def values(rng, shape):
     """Few different numbers, so that there are ties."""
     return {"x": rng.integers(-3, 3, shape).astype(np.float32)}
 
 
 @settings(max_examples=40, deadline=None)
+@example((REACHING_FAR, [5, 7], False), 0, True)
 @given(windows(), st.integers(0, 99), st.booleans())
 def test_values_and_indices_are_those_of_onnx_runtime(case, seed, with_indices):
     attributes, sizes, is_open = case
