@@ -36,15 +36,16 @@ class WorkerProcess:
         log: file for what the worker prints.
         threads: CPU threads that the libraries in the worker may use.
         passive: OpenMP threads sleep instead of spin while they wait for one another; see `worker_environment`.
+        module: what is run; it answers as `components.benchmark.worker` does.
     """
 
-    def __init__(self, log: Path, threads: int, *, passive: bool) -> None:
+    def __init__(self, log: Path, threads: int, *, passive: bool, module: str = "components.benchmark.worker") -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = log
         self._unread = b""
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "components.benchmark.worker"],
+                [sys.executable, "-P", "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

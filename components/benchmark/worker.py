@@ -187,21 +187,23 @@ def _claim_stdout() -> TextIO:
     return private
 
 
-def main() -> None:
-    """Answers commands until `quit` or the end of standard input."""
+Answer = Callable[[dict[str, Any]], None]
+Commands = dict[str, Callable[..., dict[str, Any]]]
+
+
+def serve(make: Callable[[Answer], Commands]) -> None:
+    """Answers commands until `quit` or the end of standard input.
+
+    Args:
+        make: gets what sends a message to the parent, and gives the commands by name.
+    """
     out = _claim_stdout()
 
     def answer(message: dict[str, Any]) -> None:
         out.write(json.dumps(message) + "\n")
         out.flush()
 
-    worker = Worker(answer)
-    commands: dict[str, Callable[..., dict[str, Any]]] = {
-        "load": worker.load,
-        "warmup": worker.warmup,
-        "round": worker.round,
-        "accuracy": worker.accuracy,
-    }
+    commands = make(answer)
     for line in sys.stdin:
         fields = json.loads(line)
         command = fields.pop("command")
@@ -219,6 +221,16 @@ def main() -> None:
     # Runtimes can hang or crash while they are torn down, which says nothing about the candidate.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _commands(answer: Answer) -> Commands:
+    worker = Worker(answer)
+    return {"load": worker.load, "warmup": worker.warmup, "round": worker.round, "accuracy": worker.accuracy}
+
+
+def main() -> None:
+    """Serves one detector."""
+    serve(_commands)
 
 
 if __name__ == "__main__":

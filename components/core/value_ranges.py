@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from components.core.feeds import Batch, feed_of
 from components.core.machine import usable_cores
 from components.core.quantizable import float_tensors, learned_nodes
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 _ERRORS_ONLY = 3
 
 
-def largest_values(model: "onnx.ModelProto", batches: Sequence[npt.NDArray[np.float32]]) -> dict[str, float]:
+def largest_values(model: "onnx.ModelProto", batches: Sequence[Batch]) -> dict[str, float]:
     """Largest magnitude of every float tensor of the learned part.
 
     Args:
         model: FP32, with named nodes; at most 2 GiB.
-        batches: inputs ``[N, 3, H, W]`` of its first input.
+        batches: inputs: images ``[N, 3, H, W]``, or all inputs by name.
 
     Returns:
         Tensor -> largest ``abs(value)`` over all batches; infinite where a value is NaN or infinite.
@@ -42,7 +42,8 @@ def largest_values(model: "onnx.ModelProto", batches: Sequence[npt.NDArray[np.fl
     given = model.graph.input[0].name
     found = dict.fromkeys([given, *names], 0.0)
     for batch in batches:
-        values = zip([given, *names], [batch, *session.run(names, {given: batch})], strict=True)
+        feed = feed_of(batch, given)
+        values = zip([given, *names], [feed[given], *session.run(names, feed)], strict=True)
         for name, value in values:
             largest = float(np.abs(value).max(initial=0))
             found[name] = max(found[name], largest if np.isfinite(largest) else np.inf)

@@ -1,6 +1,7 @@
 """Calibration: images of the training split that set every tensor's range, and some held out to compare ranges on."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from components.core.contracts.job import Job
 from components.core.errors import UserError
+from components.core.feeds import Batch
 from components.core.tasks.detection import DetectionSplit, SplitImage, fit, in_batches, read_split
 
 HELD_OUT = 4
@@ -23,15 +25,16 @@ _NEAR_DUPLICATE = 1e-3
 class CalibrationSet:
     """Fitted images with their provenance."""
 
-    batches: list[npt.NDArray[np.float32]]
-    """[N, 3, H, W] each, in 0..1, with N the target's batch; the last is filled up with its last image."""
+    batches: Sequence[Batch]
+    """[N, 3, H, W] each, in 0..1, with N the target's batch; the last is filled up with its last image. For a model
+    that is given with arrays, all its inputs by name."""
     names: list[str]
     digest: str
     """sha256 over the pixels; two runs with one digest calibrate alike."""
     ids: list[int] = field(default_factory=list)
     """Ids of the images in the annotations."""
     seed: int = 0
-    held_out: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    held_out: Sequence[Batch] = field(default_factory=list)
     """Batches that calibrators are compared on."""
     held_out_names: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
+from components.core.feeds import Batch, feed_of
 from components.core.machine import usable_cores
 from components.core.quantizable import constant_tensors, float_tensors, learned_nodes, name_nodes
 
@@ -153,10 +153,10 @@ class HeadProbe:
 
     Args:
         model: FP32, with named nodes.
-        batches: images ``[N, 3, H, W]`` that nothing was calibrated on.
+        batches: inputs that nothing was calibrated on: images ``[N, 3, H, W]``, or all inputs by name.
     """
 
-    def __init__(self, model: "onnx.ModelProto", batches: Sequence[npt.NDArray[np.float32]]) -> None:
+    def __init__(self, model: "onnx.ModelProto", batches: Sequence[Batch]) -> None:
         name_nodes(model.graph)
         self.heads = find_heads(model)
         self.input = model.graph.input[0].name
@@ -166,8 +166,9 @@ class HeadProbe:
         self.feeds: list[Values] = []
         self.exact: list[list[npt.NDArray[Any]]] = []
         for batch in batches:
-            values = dict(zip(wanted, session.run(wanted, {self.input: batch}), strict=True))
-            self.feeds.append({self.input: batch} | {name: values[name] for name in self.heads.fed})
+            feed = feed_of(batch, self.input)
+            values = dict(zip(wanted, session.run(wanted, feed), strict=True))
+            self.feeds.append(feed | {name: values[name] for name in self.heads.fed})
             self.exact.append([values[name] for name in tensors])
 
     def head_model(self, model: "onnx.ModelProto") -> "onnx.ModelProto":

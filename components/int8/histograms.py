@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from components.core.feeds import Batch, feed_of
+
 if TYPE_CHECKING:
     import onnx
 
@@ -66,7 +68,7 @@ class Histogram:
 def collect_histograms(
     model: "onnx.ModelProto",
     tensors: Iterable[str],
-    batches: Sequence[npt.NDArray[np.float32]],
+    batches: Sequence[Batch],
     each: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Histogram]:
     """Runs the FP32 model on every batch and counts what the tensors hold.
@@ -76,7 +78,7 @@ def collect_histograms(
     Args:
         model: FP32.
         tensors: names of float tensors: inputs of the model or results of its nodes.
-        batches: inputs ``[N, 3, H, W]``.
+        batches: inputs: images ``[N, 3, H, W]``, or all inputs by name.
         each: told how many batches are done.
 
     Raises:
@@ -84,14 +86,16 @@ def collect_histograms(
     """
     from components.int8.heads import session_for, with_outputs
 
-    graph_input = model.graph.input[0].name
-    inner = [name for name in dict.fromkeys(tensors) if name != graph_input]
+    first = model.graph.input[0].name
+    given = {value.name for value in model.graph.input}
+    inner = [name for name in dict.fromkeys(tensors) if name not in given]
     found = {name: Histogram() for name in dict.fromkeys(tensors)}
     session = session_for(with_outputs(model, inner))
     for number, batch in enumerate(batches):
         each(number)
-        if graph_input in found:
-            found[graph_input].add(batch)
-        for name, values in zip(inner, session.run(inner, {graph_input: batch}) if inner else [], strict=True):
+        feed = feed_of(batch, first)
+        for name in found.keys() & feed.keys():
+            found[name].add(feed[name])
+        for name, values in zip(inner, session.run(inner, feed) if inner else [], strict=True):
             found[name].add(values)
     return found

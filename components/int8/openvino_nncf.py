@@ -3,12 +3,10 @@
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from components.core.feeds import Batch
 from components.core.runtimes.openvino_core import sharing_core
 
 _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
@@ -22,20 +20,22 @@ NNCF has no entropy calibration."""
 
 def quantize_nncf(
     model: Any,
-    batches: list[npt.NDArray[np.float32]],
+    batches: Sequence[Batch],
     calibrator: str = "default",
     *,
     transformer: bool = False,
     smooth: bool = True,
+    symmetric: bool = False,
 ) -> Any:
     """An INT8 copy of an OpenVINO model: mixed preset, fast bias correction, the tail in FP32.
 
     Args:
         model: FP32 `openvino.Model`; stays as it is.
-        batches: calibration inputs ``[N, 3, H, W]``.
+        batches: calibration inputs: images ``[N, 3, H, W]``, or all inputs by name.
         calibrator: one of `CALIBRATORS`.
         transformer: place the quantizers as transformers need them.
         smooth: SmoothQuant, which NNCF offers for transformers only.
+        symmetric: NNCF's preset PERFORMANCE, all activations symmetric, instead of MIXED.
     """
     with _quiet():
         import nncf
@@ -51,7 +51,7 @@ def quantize_nncf(
             return nncf.quantize(
                 model.clone(),
                 nncf.Dataset(batches),
-                preset=nncf.QuantizationPreset.MIXED,
+                preset=nncf.QuantizationPreset.PERFORMANCE if symmetric else nncf.QuantizationPreset.MIXED,
                 subset_size=len(batches),
                 model_type=nncf.ModelType.TRANSFORMER if transformer else None,
                 ignored_scope=nncf.IgnoredScope(names=tail_operations(model), validate=False),

@@ -1,12 +1,13 @@
 """The learned part of an OpenVINO model, run alone and with its quantized operations switched on and off."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from components.core.feeds import Batch
 from components.core.runtimes.openvino_core import shared_core
 from components.int8.openvino_nncf import tail_operations
 from components.int8.openvino_patches import Patch, find_patches, operations_by_name
@@ -70,10 +71,10 @@ class OpenVinoProbe:
 
     Args:
         model: FP32.
-        batches: images ``[N, 3, H, W]`` that nothing was calibrated on.
+        batches: inputs that nothing was calibrated on: images ``[N, 3, H, W]``, or all inputs by name.
     """
 
-    def __init__(self, model: Any, batches: Sequence[npt.NDArray[np.float32]]) -> None:
+    def __init__(self, model: Any, batches: Sequence[Batch]) -> None:
         import openvino
 
         self.border = find_border(model)
@@ -84,11 +85,13 @@ class OpenVinoProbe:
         self.exact: list[Values] = []
         self.feeds: list[Values] = []
         count = len(self.border.heads)
+        names = [port.get_any_name() for port in model.inputs]
         for batch in batches:
-            found = request.infer({0: batch})
+            given = [batch[name] for name in names] if isinstance(batch, Mapping) else [batch]
+            found = request.infer(dict(enumerate(given)))
             values = [np.array(found[index]) for index in range(len(ports))]
             self.exact.append(values[:count])
-            self.feeds.append([batch, *values[count:]])
+            self.feeds.append([*given, *values[count:]])
 
     def outputs(self, quantized: Any) -> list[Values]:
         """Head outputs of a form of the model, image by image."""
@@ -101,7 +104,7 @@ class OpenVinoProbe:
 
         parameters = list(model.get_parameters())
         operations = operations_by_name(model)
-        for place, (name, index) in enumerate(self.border.fed, start=1):
+        for place, (name, index) in enumerate(self.border.fed, start=len(parameters)):
             seen = [feed[place] for feed in self.feeds]
             sizes = [
                 side if all(one.shape[axis] == side for one in seen) else -1 for axis, side in enumerate(seen[0].shape)

@@ -1,0 +1,116 @@
+"""Inputs of a model by name: what is calibrated with, compared on and timed with where a model is no image model."""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from components.core.errors import UserError
+
+Feed = dict[str, npt.NDArray[Any]]
+"""One call's inputs: name -> array, the batch along the first axis."""
+Batch = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]
+"""One call's inputs; an array alone is the first input."""
+
+
+def feed_of(batch: Batch, first_input: str) -> Feed:
+    """A call's inputs by name.
+
+    Args:
+        batch: an array for the first input, or all inputs by name.
+        first_input: name of the model's first input.
+    """
+    return dict(batch) if isinstance(batch, Mapping) else {first_input: batch}
+
+
+def signature_inputs(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Inputs of an ONNX file: name -> (numpy type, shape; -1 where a side is open).
+
+    Raises:
+        UserError: no ONNX file, or an input that no array can be.
+    """
+    import onnx
+
+    from components.core.onnx_files import load_graph
+
+    graph = load_graph(path).graph
+    weights = {one.name for one in graph.initializer}
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for value in graph.input:
+        if value.name in weights:
+            continue
+        kind = value.type.tensor_type
+        if not value.type.HasField("tensor_type") or not kind.elem_type:
+            raise UserError(f"{path}: its input {value.name} is no tensor; accepted: models whose inputs are arrays")
+        dims = tuple(int(dim.dim_value) if dim.dim_value > 0 else -1 for dim in kind.shape.dim)
+        found[value.name] = (np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name, dims)
+    if not found:
+        raise UserError(f"{path}: it has no input, so there is nothing to calibrate")
+    return found
+
+
+def read_feeds(path: Path, model: Path) -> tuple[list[Feed], npt.NDArray[Any] | None]:
+    """Calls' inputs from an ``.npz`` file: one array an input, samples along the first axis, and perhaps ``labels``.
+
+    Args:
+        path: the arrays; for a model of one input the array may have any name.
+        model: ONNX file that is fed; its batch says how many samples a call has (1 where it is open).
+
+    Returns:
+        The calls, samples that do not fill one left out; and the labels of their samples, or None.
+
+    Raises:
+        UserError: a file or an array that does not fit.
+    """
+    arrays = _read_arrays(path)
+    labels = arrays.pop("labels", None)
+    inputs = signature_inputs(model)
+    if len(inputs) == 1 and len(arrays) == 1:
+        arrays = {next(iter(inputs)): next(iter(arrays.values()))}
+    if set(arrays) != set(inputs):
+        given, wanted = ", ".join(sorted(arrays)) or "none", ", ".join(inputs)
+        raise UserError(f"{path}: given the arrays {given}; {model.name} has the inputs {wanted}; name them so")
+    counts = {len(array) if array.ndim else 0 for array in arrays.values()}
+    if len(counts) != 1 or 0 in counts:
+        said = ", ".join(f"{name} {len(one) if one.ndim else 0}" for name, one in arrays.items())
+        raise UserError(f"{path}: samples by array: {said}; accepted: at least one, and as many in every array")
+    (count,) = counts
+    if labels is not None and len(labels) != count:
+        raise UserError(f"{path}: given {len(labels)} labels for {count} samples; give one a sample")
+    ready = {name: _fitting(path, name, array, *inputs[name]) for name, array in arrays.items()}
+    batch = max(next(iter(inputs.values()))[1][:1] or (1,))
+    batch = batch if batch > 0 else 1
+    if count < batch:
+        raise UserError(f"{path}: {count} samples; {model.name} takes {batch} at once; give more")
+    calls = range(count // batch)
+    feeds = [{name: array[one * batch : (one + 1) * batch] for name, array in ready.items()} for one in calls]
+    return feeds, labels[: len(feeds) * batch] if labels is not None else None
+
+
+def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; give an .npz file (numpy.savez) with an array an input")
+    try:
+        with np.load(path, allow_pickle=False) as opened:
+            if not isinstance(opened, np.lib.npyio.NpzFile):
+                raise UserError(f"{path}: a single array; give an .npz file (numpy.savez) with an array an input")
+            return {name: opened[name] for name in opened.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        words = " ".join(str(error).split())[:150]
+        raise UserError(f"{path}: no .npz file of plain arrays ({words}); write it with numpy.savez") from error
+
+
+def _fitting(path: Path, name: str, array: npt.NDArray[Any], kind: str, shape: Sequence[int]) -> npt.NDArray[Any]:
+    """The array in the input's type; refuses another shape and numbers that the type cannot hold."""
+    given, wanted = array.shape[1:], tuple(shape[1:])
+    if len(given) != len(wanted) or any(side not in (-1, own) for own, side in zip(given, wanted, strict=True)):
+        said = ", ".join("any" if side == -1 else str(side) for side in wanted)
+        raise UserError(f"{path}: {name} has samples of shape {list(given)}; accepted: [{said}]")
+    if array.dtype.name == kind:
+        return array
+    if not np.can_cast(array.dtype, kind, casting="same_kind"):
+        raise UserError(f"{path}: {name} has the type {array.dtype}; accepted: {kind}")
+    return array.astype(kind)
