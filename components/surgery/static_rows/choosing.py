@@ -286,9 +286,35 @@ def _bounds(node: gs.Node, inputs: Sequence[Value | None]) -> list[tuple[Any, An
     return list(zip(found[0].entries.reshape(-1), found[1].entries.reshape(-1), axes_, steps, strict=True))
 
 
+def _part_before(walk: Walk, space: Space, bound: int | Size) -> int | None:
+    """How many of the spaces that `space` joins end at a bound; None where that cannot be told."""
+    parts = walk.spaces.parts(space)
+    if not parts:
+        return None
+    if not isinstance(bound, Size):
+        return 0 if bound == 0 else len(parts) if bound >= space.size else None
+    counted = bound.spaces
+    return len(counted) if counted and all(map(same, counted, parts)) and len(counted) <= len(parts) else None
+
+
+def _cut_parts(walk: Walk, rows: Rows, first: int, last: int) -> Rows:
+    """The rows of some of the spaces that were joined, such as those of one image of a batch."""
+    parts = walk.spaces.parts(rows.space)
+    if last - first == len(parts):
+        return rows
+    rows = walk.spaces.plain(rows)
+    ends = [sum(part.size for part in parts[:count]) for count in (first, last)]
+    tensor = walk.emit("Slice", rows.tensor, *(np.array([number]) for number in (*ends, rows.axis)))
+    kept = parts[first:last]
+    return Rows(tensor, rows.axis, kept[0] if len(kept) == 1 else walk.spaces.joined(kept))
+
+
 def _cut(walk: Walk, node: gs.Node, rows: Rows, start: int | Size, end: int | Size, step: int) -> Rows:
     """The real rows number `start` to `end`."""
     space = rows.space
+    first, last = (_part_before(walk, space, bound) for bound in (start, end))
+    if step == 1 and first is not None and last is not None and first < last:
+        return _cut_parts(walk, rows, first, last)
     if step != 1 or isinstance(start, Size) or start < 0:
         raise NotStaticError(node, f"{called(node)} cuts rows from behind or with a step")
     if isinstance(end, Size):

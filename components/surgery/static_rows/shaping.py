@@ -129,6 +129,9 @@ def _space_of(walk: Walk, x: Rows, size: int, before: int, new_before: int, afte
 
 def _counts(walk: Walk, entry: int | Size, space: Space) -> bool:
     """Whether a size is the number of rows of a space."""
+    if isinstance(entry, Size) and entry.sum_of:
+        parts = walk.spaces.parts(space)
+        return len(parts) == len(entry.sum_of) and all(map(same, entry.sum_of, parts))
     if not isinstance(entry, Size) or entry.space is None or entry.at_most is not None:
         return False
     if entry.times == 1 or entry.space.key is not None:

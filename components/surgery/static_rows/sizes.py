@@ -35,6 +35,15 @@ class Size:
     """It is the number of rows times this, if `space` is given."""
     at_most: int | None = None
     """It is the smaller one of this and the number of rows, if given."""
+    sum_of: tuple[Space, ...] = ()
+    """If given, it is the sum of the numbers of these spaces' rows, in order, as of the images of a batch."""
+
+    @property
+    def spaces(self) -> tuple[Space, ...]:
+        """The spaces whose rows it counts, each row once; empty where it is another number."""
+        if self.space is not None and self.times == 1 and self.at_most is None:
+            return (self.space,)
+        return self.sum_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +153,8 @@ def _combine(function: Callable[[Any, Any], Any], op: str, a: Any, b: Any) -> An
     grows = op in ("Add", "Mul", "Min", "Max") or (op == "Div" and not isinstance(b, Size))
     known = [side for side in sides if side is not None]
     padded = int(function(*known)) if grows and len(known) == 2 and min(known) >= 0 else None
+    if op == "Add" and isinstance(b, Size) and a.spaces and b.spaces:
+        return Size(padded, real, sum_of=(*a.spaces, *b.spaces))
     if op == "Mul" and not isinstance(b, Size) and a.space is not None and a.at_most is None:
         return Size(padded, real, a.space, a.times * b)
     if op == "Min" and not isinstance(b, Size) and a.space is not None and a.times == 1:

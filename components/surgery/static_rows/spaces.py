@@ -177,10 +177,16 @@ class Spaces:
                 return full_space(sum(space.size for space in spaces))
             valid = self.emit("Concat", *(self.valid(space) for space in spaces), axis=0)
             inside = frozenset.intersection(*(space.derived() for space in spaces))
-            return Space(sum(space.size for space in spaces), valid, inside=inside)
+            result = Space(sum(space.size for space in spaces), valid, inside=inside)
+            self._memo["parts", id(result)] = spaces
+            return result
 
         sizes = tuple(space.size if space.full else 0 for space in spaces)
         return self.once(("joined", sizes), tuple(space for space in spaces if not space.full), make)
+
+    def parts(self, space: Space) -> tuple[Space, ...]:
+        """The spaces that this one joins; empty for another one."""
+        return self._memo.get(("parts", id(space)), ())  # type: ignore[return-value]
 
     def plain(self, rows: Rows) -> Rows:
         """The same rows with integers that mean what they say, and not places in a space."""

@@ -180,6 +180,59 @@ def test_tensorrt_builds_it_without_a_plugin(detector):
     assert rtx(detector[1])[::2] == ("ok", 0)
 
 
+class Batch(nn.Module):
+    """The detections of each image, one after the other, as an application reads them."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, image):
+        return tuple(found[name] for found in self.model(list(image)) for name in ("boxes", "scores", "labels"))
+
+
+@pytest.fixture(scope="module", params=[2, 3], ids=lambda size: f"{size} images")
+def batch(request):
+    size = request.param
+    names = [f"{name}{number}" for number in range(size) for name in ("boxes", "scores", "labels")]
+    options = {
+        "input_names": ["image"],
+        "output_names": names,
+        "dynamic_axes": {name: {0: f"detections of {name}"} for name in names},
+    }
+    given = np.concatenate([feed["image"] for feed in images()][:size])
+    before = export(Batch(wild(faster_rcnn())), torch.from_numpy(given), opset=17, **options)
+    return size, before, *operate(before, Runtime.TENSORRT_RTX)
+
+
+def test_every_image_of_a_batch_has_the_detections_of_the_stock_model(batch):
+    size, before, after, report = batch
+    assert report.left == []
+    assert DYNAMIC.isdisjoint(ops(after))
+    old_model, new_model = Model(before), Model(fixed_point_probe(after))
+    given = [feed["image"] for feed in images()]
+    counts = set()
+    for shift in range(2):
+        feed = {"image": np.concatenate([given[(shift + number) % len(given)] for number in range(size)])}
+        old, new = old_model(feed), new_model(feed)
+        for number in range(size):
+            boxes, scores, labels = (f"{name}{number}" for name in ("boxes", "scores", "labels"))
+            found = drop_padding(new[boxes], new[scores], new[labels])
+            counts.add(len(found.scores))
+            np.testing.assert_array_equal(found.labels, old[labels])
+            np.testing.assert_allclose(found.scores, old[scores], atol=1e-5)
+            np.testing.assert_allclose(found.boxes, old[boxes], atol=1e-3)
+        assert all(value == 0 for name, value in new.items() if name.endswith("/unsettled"))
+    assert max(counts) > 3
+    assert len(counts) > 1
+
+
+@needs_rtx
+def test_tensorrt_builds_a_batch_without_a_plugin(batch):
+    assert rtx(batch[1]).stage == "reject"
+    assert rtx(batch[2])[::2] == ("ok", 0)
+
+
 def test_a_detector_that_finds_nothing_returns_padding_only():
     before = exported(nothing, 17)
     after, report = operate(before, Runtime.TENSORRT_RTX)
