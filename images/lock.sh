@@ -27,5 +27,6 @@ lock() {
 }
 
 lock light --extra report --extra registry
-lock torch --extra laptop
+# Of OpenCV, which libreyolo needs, the build that runs where there is no display.
+lock torch images/torch/headless.in --extra laptop --overrides images/torch/overrides.txt
 lock tensorrt --extra export --extra surgery --extra onnxruntime --extra openvino --extra benchmark --extra report

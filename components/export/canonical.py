@@ -1,4 +1,4 @@
-"""Chooses the static re-expression of a torchvision detector."""
+"""Chooses the static re-expression of a detector."""
 
 from typing import Any
 
@@ -10,10 +10,12 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
+from components.core.detectors.one_stage import OneStageDetector
 from components.core.errors import StepError
 from components.export.canonical_detector import CandidateCounts, CanonicalDetector
 from components.export.canonical_faster_rcnn import CanonicalFasterRCNN
 from components.export.canonical_fcos import CanonicalFCOS
+from components.export.canonical_one_stage import CanonicalOneStage
 from components.export.canonical_retinanet import CanonicalRetinaNet
 from components.export.canonical_ssd import CanonicalSSD
 
@@ -22,8 +24,9 @@ _ADAPTERS: dict[type[Any], Any] = {
     RetinaNet: CanonicalRetinaNet,
     FCOS: CanonicalFCOS,
     SSD: CanonicalSSD,
+    OneStageDetector: CanonicalOneStage,
 }
-_METHODS = ("forward", "postprocess_detections")
+_METHODS = ("forward", "postprocess_detections", "padded", "_detect", "_found")
 """Methods whose arithmetic an adapter replaces."""
 _PARTS: dict[type[Any], dict[str, type[Any]]] = {
     FasterRCNN: {
@@ -37,6 +40,7 @@ _PARTS: dict[type[Any], dict[str, type[Any]]] = {
     RetinaNet: {"transform": GeneralizedRCNNTransform, "box_coder": BoxCoder},
     FCOS: {"transform": GeneralizedRCNNTransform, "box_coder": BoxLinearCoder},
     SSD: {"transform": GeneralizedRCNNTransform, "box_coder": BoxCoder},
+    OneStageDetector: {},
 }
 """Parts of a detector whose arithmetic an adapter replaces: what torchvision has there."""
 
@@ -45,7 +49,8 @@ def canonical(model: Any, height: int, width: int, counts: CandidateCounts | Non
     """Re-expresses a detector with static shapes.
 
     Args:
-        model: a torchvision Faster R-CNN, RetinaNet, FCOS, SSD or SSDLite, with any backbone and any heads.
+        model: a torchvision Faster R-CNN, RetinaNet, FCOS, SSD or SSDLite, with any backbone and any heads, or one of
+            the rung `family`.
         height: of the input, in pixels.
         width: of the input, in pixels.
         counts: boxes that the tail carries; default: as many as the model has, which is exact.
@@ -69,7 +74,7 @@ def unsupported(model: Any) -> str | None:
     name = type(model).__name__
     architecture = next((known for known in _ADAPTERS if isinstance(model, known)), None)
     if architecture is None:
-        accepted = ", ".join(known.__name__ for known in _ADAPTERS)
+        accepted = ", ".join(known.__name__ for known in _ADAPTERS if known is not OneStageDetector)
         return f"{name} has no static re-expression (torchvision's {accepted} have one)"
     heads = getattr(model, "roi_heads", None)
     for what in ("mask", "keypoint"):

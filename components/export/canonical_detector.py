@@ -21,7 +21,7 @@ class CandidateCounts:
 
 
 class CanonicalDetector(nn.Module, ABC):
-    """Wraps a trained torchvision detector; shares its weights.
+    """Wraps a trained detector; shares its weights.
 
     Input ``[B, 3, H, W]`` float in 0..1. Output for B = 1: boxes ``[D, 4]`` (x1, y1, x2, y2 in input pixels), scores
     ``[D]`` (-1 where there is no detection) and labels ``[D]``, with D the model's ``detections_per_img``; for a
@@ -32,8 +32,7 @@ class CanonicalDetector(nn.Module, ABC):
         super().__init__()
         self.model = model.eval()
         self.image_size = (height, width)
-        self.resized = resized_size(model.transform, height, width)
-        divisor = model.transform.size_divisible
+        self.resized, divisor = self.fitted(height, width)
         self.padding = tuple(-side % divisor for side in self.resized)
 
     counts: CandidateCounts
@@ -46,6 +45,11 @@ class CanonicalDetector(nn.Module, ABC):
     @abstractmethod
     def find(self, features: dict[str, Tensor], counts: CandidateCounts) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes ``[B, D, 4]`` in resized pixels, scores ``[B, D]`` and labels ``[B, D]``, best first."""
+
+    def fitted(self, height: int, width: int) -> tuple[tuple[int, int], int]:
+        """Size in pixels that the model resizes an image to, and what the padded sides are multiples of."""
+        transform: Any = self.model.transform
+        return resized_size(transform, height, width), transform.size_divisible
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Detects; see the class for shapes."""
