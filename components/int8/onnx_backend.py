@@ -40,13 +40,22 @@ class OnnxBackend:
         runtime: whose placement is wanted.
         calibration: the images.
         vnni: see `quantize_asymmetric`; TensorRT's form does not depend on it.
+        symmetric: TensorRT's placement, or ONNX Runtime's; default: the runtime's own.
     """
 
     suffix = ".onnx"
 
-    def __init__(self, file: Path, runtime: Runtime, calibration: CalibrationSet, *, vnni: bool) -> None:
+    def __init__(
+        self,
+        file: Path,
+        runtime: Runtime,
+        calibration: CalibrationSet,
+        *,
+        vnni: bool,
+        symmetric: bool | None = None,
+    ) -> None:
         self.runtime = runtime
-        self.symmetric = runtime in _ENGINES
+        self.symmetric = runtime in _ENGINES if symmetric is None else symmetric
         self._vnni = vnni
         self._calibration = calibration
         self._model = load_onnx(file)
@@ -106,7 +115,7 @@ class OnnxBackend:
         shifts = {name: shift for name, shift in self._shifts.items() if name not in restored}
         source = with_corrected_biases(self._model, shifts)
         quantized, units = self._quantize(source, self._ranges, restored, final=True)
-        half = self._in_half(quantized, restored) if self.symmetric and restored else []
+        half = self._in_half(quantized, restored) if self.runtime in _ENGINES and restored else []
         out.parent.mkdir(parents=True, exist_ok=True)
         save_onnx(quantized, out)
         return {

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from components.core.runtimes.openvino_core import shared_core
 from components.core.stepping import progress
 from components.int8.calibration import CalibrationSet
 from components.int8.openvino_nncf import CALIBRATORS, is_transformer, quantize_nncf, tail_operations
@@ -20,15 +21,15 @@ class OpenVinoBackend:
     Args:
         file: FP32 ONNX file.
         calibration: the images.
+        symmetric: NNCF's preset PERFORMANCE, instead of MIXED.
     """
 
     suffix = ".xml"
 
-    def __init__(self, file: Path, calibration: CalibrationSet) -> None:
-        import openvino
-
+    def __init__(self, file: Path, calibration: CalibrationSet, *, symmetric: bool = False) -> None:
         self._calibration = calibration
-        self._model = openvino.Core().read_model(file)
+        self._symmetric = symmetric
+        self._model = shared_core().read_model(file)
         self._transformer = is_transformer(self._model)
         self._probe = OpenVinoProbe(self._model, calibration.held_out or calibration.batches[-1:])
         self._quantized: Any = None
@@ -52,7 +53,12 @@ class OpenVinoBackend:
             progress(f"calibrating openvino ({name}) on {len(self._calibration.names)} images")
             begun = time.monotonic()
             quantized = quantize_nncf(
-                self._model, self._calibration.batches, calibrator, transformer=self._transformer, smooth=smooth
+                self._model,
+                self._calibration.batches,
+                calibrator,
+                transformer=self._transformer,
+                smooth=smooth,
+                symmetric=self._symmetric,
             )
             tried[name] = sqnr_db(self._probe.exact, self._probe.outputs(quantized))
             longest = max(longest, time.monotonic() - begun)
@@ -82,13 +88,14 @@ class OpenVinoBackend:
         import nncf
         import openvino
 
+        preset = "performance" if self._symmetric else "mixed"
         copy = self._quantized.clone()
         if restored:
             restore(find_patches(self._model, copy), restored)
         out.parent.mkdir(parents=True, exist_ok=True)
         openvino.save_model(copy, out, compress_to_fp16=False)
         return {
-            "placement": f"NNCF {nncf.__version__}, mixed preset, fast bias correction",
+            "placement": f"NNCF {nncf.__version__}, {preset} preset, fast bias correction",
             "quantizers": sum(operation.get_type_name() == "FakeQuantize" for operation in copy.get_ops()),
             "fp32_nodes": len(tail_operations(self._model)),
         }

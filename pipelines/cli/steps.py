@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -110,30 +110,77 @@ def export(
 def int8(
     model: Onnx,
     out: Out,
-    annotations: Annotations,
-    images: Images,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Of a detector: COCO JSON file of the images.", show_default=False)
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Of a detector: folder of the images.", show_default=False)
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of any model: `.npz`, an array an input, samples along the first axis; `labels` too for `top1`.",
+            show_default=False,
+        ),
+    ] = None,
     runtime: Runtimes = "openvino",
     calibration_images: Annotated[int, typer.Option(min=1, help="How many of the images to calibrate with.")] = 128,
     input_shape: Shape = "",
+    metric: Annotated[str, typer.Option(help="With --calibration: `sqnr` (dB against FP32) or `top1`.")] = "sqnr",
+    max_accuracy_drop: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of `top1`, absolute. Default: any.", show_default=False)
+    ] = None,
+    min_sqnr: Annotated[
+        float | None, typer.Option(help="dB against FP32 that must be reached. Default: any.", show_default=False)
+    ] = None,
+    calibration_time: Annotated[float, typer.Option(min=0, help="Seconds for trying calibrators.")] = 30.0,
+    control_time: Annotated[float, typer.Option(min=0, help="Seconds for restoring layers.")] = 300.0,
+    rounds: Annotated[int, typer.Option(min=3, help="Rounds of the timing, with --calibration.")] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all cores.")] = None,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Quantize an ONNX model to INT8 by post-training quantization, placed as each runtime wants it.
 
-    **Example**
+    A detector is calibrated with COCO images. Any other model is with arrays: several placements are tried, timed
+    beside FP32 and judged; the fastest that keeps the accuracy is written. Exit code 3: none wins, FP32 is the best.
+
+    **Examples**
 
     `hasten int8 work/surgered/openvino/model.onnx --runtime openvino --annotations train.json --images train
     --out work/int8`
+
+    `hasten int8 classifier.onnx --runtime openvino,onnxruntime --calibration samples.npz --metric top1
+    --max-accuracy-drop 0.01 --out work/int8`
     """
+    from components.core.errors import UserError
     from components.int8.run import run_int8
     from pipelines.single_step import data_folder, make_job, on_models, onnx_shape, parse_runtimes, parse_shape
 
     targets = parse_runtimes(runtime, _onnx_runtimes())
+    if calibration is not None:
+        from pipelines.cli.int8_arrays import quantize_with_arrays
+        from pipelines.int8_file import Wishes
+
+        if annotations or images or input_shape:
+            raise UserError("--calibration: cannot be given with --annotations, --images or --input-shape")
+        limits = (metric, max_accuracy_drop, min_sqnr, calibration_time, control_time, rounds)
+        wishes = Wishes(targets, *limits, threads=threads)
+        with _progress("int8"):
+            result = quantize_with_arrays(model, calibration, out, wishes)
+        return _show_int8(result, as_json)
+    if annotations is None or images is None:
+        raise UserError("nothing to calibrate with: give --annotations and --images, or --calibration samples.npz")
+    if max_accuracy_drop is not None or min_sqnr is not None or metric != "sqnr":
+        raise UserError(
+            "--metric, --max-accuracy-drop, --min-sqnr: only with --calibration; a detector's are those of its job"
+        )
     shape = parse_shape(input_shape) if input_shape else onnx_shape(model)
     budget = {"calibration_images": calibration_images}
     job = make_job(targets, shape, {"onnx": str(model)}, annotations, images, budget=budget)
     with _progress("int8"), data_folder(annotations, images) as bundle:
         manifest = on_models(model, targets, out, shape, lambda models, folder: run_int8(job, models, bundle, folder))
     _show(manifest, out, as_json)
+    return 0
 
 
 @app.command(rich_help_panel=_STEPS)
@@ -282,6 +329,18 @@ def _show(manifest: "Manifest", out: Path, as_json: bool) -> None:
         where = str(out / variant.file) if variant.file else str(variant.status)
         reason = f"  ({variant.reason})" if variant.reason else ""
         typer.echo(f"{variant.id:<28} {where}{reason}")
+
+
+def _show_int8(result: dict[str, Any], as_json: bool) -> int:
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        from pipelines.cli.int8_arrays import table
+
+        typer.echo(table(result))
+    return 0 if result["met"] else 3
 
 
 @contextmanager
