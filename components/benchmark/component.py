@@ -40,21 +40,29 @@ def benchmark(
     from components.benchmark.run import run_benchmark
     from components.core.contracts.job import Job
     from components.core.contracts.leaderboard import Leaderboard
+    from components.core.costs import charged
     from components.core.stepping import step
     from components.core.storage import materialize
 
-    with step("benchmark", rung=rung):
+    with step("benchmark", rung=rung) as cost:
+        given = Job.model_validate_json(job)
+        bundle, exported = materialize(bundle_uri or made_of_uri), materialize(exported_uri)
+        models = materialize(models_uri) if models_uri else None
+        made_of = materialize(made_of_uri) if made_of_uri else None
         extended = run_benchmark(
-            Job.model_validate_json(job),
-            materialize(bundle_uri or made_of_uri),
-            materialize(exported_uri),
-            materialize(models_uri) if models_uri else None,
+            given,
+            bundle,
+            exported,
+            models,
             rung,
             Leaderboard.model_validate_json(board) if board else None,
             Path(measured.path),
-            made_of=materialize(made_of_uri) if made_of_uri else None,
+            made_of=made_of,
             exported_uri=exported_uri,
             models_uri=models_uri or None,
             out_uri=str(measured.uri),
         )
+        folders = [bundle, exported] if models is None else [made_of or bundle, models]
+        name = "" if models is None else rung
+        extended = charged(extended, name, folders, cost.cost(given.target.gpus))
     return str(extended.model_dump_json())

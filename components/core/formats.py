@@ -74,6 +74,14 @@ def size(value: float, digits: int = 3) -> str:
     return f"{value:g} B"
 
 
+def duration(seconds: float) -> str:
+    """``3.2 s``, ``4 min 05 s``, ``2 h 10 min``."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def apart(value: float, limit: float, form: Form) -> tuple[str, str]:
     """Both numbers with as many digits as tell them apart, so that no miss reads ``2.00x, 2.00x wanted``."""
     for digits in range(3, 10):

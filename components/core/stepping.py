@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components.core.costs import Meter
 from components.core.errors import StepError, UserError
 
 EVENTS = "HASTEN_EVENTS"
@@ -108,12 +109,15 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def step(name: str, rung: str = "") -> Iterator[None]:
+def step(name: str, rung: str = "") -> Iterator[Meter]:
     """Runs the block as the step `name`: events at start and end, and errors as one line and an exit code.
 
     Args:
         name: the step, as in the DAG: ``fetch``, ``export``, ``surgery``...
         rung: the rung that it works for, where the step knows.
+
+    Yields:
+        What it costs so far; a step that makes a folder keeps that there (`Meter.keep`).
 
     Raises:
         SystemExit: code 2 for a `UserError`, 1 for a `StepError` and a full disk; the line is on stderr.
@@ -122,20 +126,21 @@ def step(name: str, rung: str = "") -> Iterator[None]:
     die_with_the_run()
     outer = os.environ.get(STEP)
     os.environ[STEP] = name
-    started = time.monotonic()
+    started, meter = time.monotonic(), Meter(name)
     announce("started", rung=rung)
     try:
-        yield
+        yield meter
     except BaseException as error:
         kind = _kind(error)
         seconds = time.monotonic() - started
-        announce("failed", one_line(error), rung=rung, kind=kind, seconds=seconds)
+        cores = meter.cost().core_seconds
+        announce("failed", one_line(error), rung=rung, kind=kind, seconds=seconds, core_seconds=cores)
         if kind in ("user", "step"):
             print(f"{name}: {one_line(error)}", file=sys.stderr, flush=True)
             raise SystemExit(EXIT_BAD_INPUT if kind == "user" else EXIT_INTERNAL) from None
         raise
     else:
-        announce("done", rung=rung, seconds=time.monotonic() - started)
+        announce("done", rung=rung, seconds=time.monotonic() - started, core_seconds=meter.cost().core_seconds)
     finally:
         if outer is None:
             os.environ.pop(STEP, None)

@@ -25,6 +25,8 @@ def engine(job: str, models_uri: str, code_version: str, engines: dsl.Output[dsl
     from components.core.storage import materialize
     from components.engine.run import run_engine
 
-    with step("engine"):
-        run_engine(Job.model_validate_json(job), materialize(models_uri), Path(engines.path))
+    with step("engine") as cost:
+        given, models = Job.model_validate_json(job), materialize(models_uri)
+        run_engine(given, models, Path(engines.path))
+        cost.keep(Path(engines.path), after=[models], gpus=given.target.gpus)
     return str(engines.uri)

@@ -25,6 +25,7 @@ def export(job: str, bundle_uri: str, code_version: str, exported: dsl.Output[ds
     from components.core.storage import materialize
     from components.export.run import run_export
 
-    with step("export"):
+    with step("export") as cost:
         run_export(Job.model_validate_json(job), materialize(bundle_uri), Path(exported.path))
+        cost.keep(Path(exported.path))
     return str(exported.uri)

@@ -24,7 +24,8 @@ def fetch(job: str, source_digest: str, code_version: str, bundle: dsl.Output[ds
     from components.core.stepping import step
     from components.fetch.run import run_fetch
 
-    with step("fetch"):
+    with step("fetch") as cost:
         card = run_fetch(Job.model_validate_json(job), Path(bundle.path))
         bundle.metadata.update({"images": card.train.images + card.test.images, "bytes": card.total_bytes})
+        cost.keep(Path(bundle.path))
     return str(bundle.uri)

@@ -26,6 +26,8 @@ def fp16(job: str, surgered_uri: str, bundle_uri: str, code_version: str, models
     from components.core.storage import materialize
     from components.fp16.run import run_fp16
 
-    with step("fp16", rung="fp16"):
-        run_fp16(Job.model_validate_json(job), materialize(surgered_uri), materialize(bundle_uri), Path(models.path))
+    with step("fp16", rung="fp16") as cost:
+        surgered = materialize(surgered_uri)
+        run_fp16(Job.model_validate_json(job), surgered, materialize(bundle_uri), Path(models.path))
+        cost.keep(Path(models.path), after=[surgered])
     return str(models.uri)

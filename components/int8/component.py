@@ -26,6 +26,8 @@ def int8(job: str, surgered_uri: str, bundle_uri: str, code_version: str, models
     from components.core.storage import materialize
     from components.int8.run import run_int8
 
-    with step("int8", rung="int8"):
-        run_int8(Job.model_validate_json(job), materialize(surgered_uri), materialize(bundle_uri), Path(models.path))
+    with step("int8", rung="int8") as cost:
+        surgered = materialize(surgered_uri)
+        run_int8(Job.model_validate_json(job), surgered, materialize(bundle_uri), Path(models.path))
+        cost.keep(Path(models.path), after=[surgered])
     return str(models.uri)

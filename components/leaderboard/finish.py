@@ -8,6 +8,7 @@ from components.core.contracts.job import Goal, Job
 from components.core.contracts.leaderboard import Candidate, Leaderboard
 from components.core.contracts.variant import Status
 from components.core.errors import StepError
+from components.leaderboard.accounts import accounted
 from components.leaderboard.pareto import pareto
 from components.leaderboard.standing import Standing, pick, standings
 from components.leaderboard.why import remark, why_none, why_winner
@@ -17,13 +18,18 @@ VERDICT = "verdict"
 was measured) and ``remark`` (the row's reason as the step that made it wrote it)."""
 
 
-def finish(board: Leaderboard, job: Job) -> Leaderboard:
-    """The board with `meets_goal` and a reason in every row, `pareto`, `winner`, `goal_met` and `why`.
+def finish(board: Leaderboard, job: Job, since: float | None = None) -> Leaderboard:
+    """The board with `meets_goal` and a reason in every row, `pareto`, `winner`, `goal_met`, `why` and its bill.
 
     The winner is the fastest end-to-end p50 among the rows that meet the goal; near-ties go to the more accurate, then
     the smaller (`standing.pick`). A yardstick never wins, and neither does a candidate that is not clearly faster than
     a yardstick which reaches the goal on its own. A row whose numbers are not finite has failed. Finishing a finished
     board changes nothing.
+
+    Args:
+        board: with every rung's rows.
+        job: what was asked for.
+        since: Unix time in seconds at which the run began: what was made before costs nothing.
 
     Raises:
         StepError: the board has no baseline row, or two rows with one id.
@@ -34,7 +40,7 @@ def finish(board: Leaderboard, job: Job) -> Leaderboard:
     standing = standings(board, job.goal)
     winner = pick([each.row for each in standing if not each.misses], job.goal)
     why = why_winner(winner, board, job.goal, standing) if winner else why_none(board, job.goal, standing)
-    return board.model_copy(
+    final = board.model_copy(
         update={
             "goal_met": winner is not None,
             "winner": winner.id if winner else None,
@@ -43,6 +49,7 @@ def finish(board: Leaderboard, job: Job) -> Leaderboard:
             "candidates": [_judged(each, winner, job.goal) for each in standing],
         }
     )
+    return accounted(final, job, since)
 
 
 def sound(row: Candidate) -> Candidate:

@@ -11,6 +11,9 @@ def metrics_of(board: Leaderboard) -> dict[str, float]:
         row = rows.get(name) if name else None
         if row is not None:
             found |= {f"{kind}_{key}": value for key, value in _numbers(row).items()}
+    if board.ledger is not None and board.ledger.total is not None:
+        total = board.ledger.total
+        found |= {f"cost_{key}": getattr(total, key) for key in ("wall_seconds", "core_seconds", "gpu_seconds")}
     return found
 
 

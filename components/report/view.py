@@ -6,6 +6,7 @@ from components.core import formats
 from components.core.contracts.job import Goal, Job
 from components.core.contracts.leaderboard import Candidate, Leaderboard
 from components.core.contracts.variant import Status
+from components.core.ledger_words import HEADER, ledger_rows, saved_lines
 from components.report.cards import Card, cards
 from components.report.charts.bars import measured
 from components.report.charts.scatter import accuracy_of
@@ -62,6 +63,10 @@ class View:
     figures: tuple[Figure, ...]
     metric: str
     lines: tuple[Line, ...]
+    ledger_header: tuple[str, ...]
+    ledger: tuple[tuple[str, ...], ...]
+    """What each rung cost, as cells; empty: nobody kept account."""
+    saved: tuple[str, ...]
     cards: tuple[tuple[str, tuple[Card, ...]], ...]
     job: tuple[tuple[str, str], ...]
     environment: tuple[tuple[str, str], ...]
@@ -85,6 +90,9 @@ def view(board: Leaderboard, job: Job) -> View:
         figures=tuple(_figures(board, baseline, focus)) if focus else (),
         metric=formats.metric_name(board.goal.metric),
         lines=tuple(_line(row, board) for row in measured(board) + others),
+        ledger_header=HEADER,
+        ledger=tuple(ledger_rows(board.ledger)) if board.ledger else (),
+        saved=tuple(saved_lines(board.ledger)) if board.ledger else (),
         cards=tuple((name, details[name]) for name in listed if details[name]),
         job=tuple(_job(job)),
         environment=tuple(sorted(board.environment.items())),
@@ -225,6 +233,13 @@ def _line(row: Candidate, board: Leaderboard) -> Line:
 def _job(job: Job) -> list[tuple[str, str]]:
     source = job.model.factory or job.model.program or job.model.onnx or ""
     target = job.target
+    budget = job.budget
+    limits_of_budget = {
+        "wall clock": budget.max_time,
+        "core time": budget.max_core_time,
+        "GPU time": budget.max_gpu_time,
+    }
+    given = [f"{name} {formats.duration(value)}" for name, value in limits_of_budget.items() if value is not None]
     return [
         ("task", str(job.task)),
         ("model", f"{source} with {job.model.weights}" if job.model.weights else source),
@@ -235,6 +250,7 @@ def _job(job: Job) -> list[tuple[str, str]]:
         ("input shape", " x ".join(str(side) for side in target.input_shape)),
         ("threads", str(target.threads) if target.threads else "all cores"),
         ("rungs", f"{', '.join(str(rung) for rung in job.ladder.rungs)} ({job.ladder.mode})"),
+        ("budget", ", ".join(given) or "no limit"),
         ("benchmark", f"{job.budget.rounds} rounds of {job.budget.round_time:g} s a process"),
         ("calibration", f"{job.budget.calibration_images} images, seed {job.budget.seed}"),
     ]

@@ -25,6 +25,8 @@ def surgery(job: str, exported_uri: str, code_version: str, surgered: dsl.Output
     from components.core.storage import materialize
     from components.surgery.run import run_surgery
 
-    with step("surgery"):
-        run_surgery(Job.model_validate_json(job), materialize(exported_uri), Path(surgered.path))
+    with step("surgery") as cost:
+        stock = materialize(exported_uri)
+        run_surgery(Job.model_validate_json(job), stock, Path(surgered.path))
+        cost.keep(Path(surgered.path), after=[stock])
     return str(surgered.uri)

@@ -7,7 +7,7 @@ from components.core.errors import UserError
 from pipelines.compiling import STEPS
 
 PIPELINE_STEPS = {
-    "pipelines.ladder.prepare": ("prepare", "destination", "keep"),
+    "pipelines.ladder.prepare": ("prepare", "destination", "keep", "pass_on"),
     "pipelines.ladder.training": ("note",),
 }
 """Modules of the pipelines that have small steps of their own."""

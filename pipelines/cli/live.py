@@ -11,7 +11,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.cli.plain import duration
+from components.core.contracts.ledger import Ledger
+from components.core.formats import duration
+from components.core.ledger_words import HEADER, NUMERIC, TOTAL, ledger_rows
 from pipelines.local.state import RunState, State, StepState
 
 _MARKS = {
@@ -109,7 +111,7 @@ def _rung_row(state: RunState, decide: StepState) -> list[RenderableType]:
     if decide.state in (State.WAITING, State.RUNNING):
         words, style = "if the goal is not met by then", "dim"
     elif decide.state is State.SKIPPED or all(step.state is State.SKIPPED for step in inner):
-        words, style = "not needed", "dim"
+        words, style = decide.note or "not needed", "dim"
     else:
         words, style = "", "bold"
     return ["", Text(f"rung {decide.rung}", style=style), "", "", Text(words, style="dim")]
@@ -149,6 +151,16 @@ def board_table(board: Mapping[str, Any]) -> RenderableType:
         if not row.get("latency_ms")
     ]
     return Group(table, *reasons)
+
+
+def ledger_table(ledger: Ledger) -> RenderableType:
+    """What each rung cost."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold dim")
+    for title in HEADER:
+        table.add_column(title, justify="right" if title in NUMERIC else "left", no_wrap=title in NUMERIC)
+    for row in ledger_rows(ledger):
+        table.add_row(*(Text(cell, style="bold" if row[0] == TOTAL else "") for cell in row))
+    return table
 
 
 def _candidate_row(row: Mapping[str, Any], board: Mapping[str, Any]) -> list[RenderableType]:

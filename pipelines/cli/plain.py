@@ -4,6 +4,7 @@ import sys
 import time
 from typing import IO, Any
 
+from components.core.formats import duration
 from pipelines.local.state import RunState, State, StepState
 
 _PROGRESS_SECONDS = 5.0
@@ -29,6 +30,10 @@ class PlainView:
             self._line(state, now, f"{_name(step)}: {_words(step)}")
         if event.get("state") == "progress":
             self._progress(state, str(event.get("step", "")), now)
+        if event.get("state") == "noted":
+            self._line(state, now, f"rung {event.get('rung', '')}: not climbed: {event.get('message', '')}")
+        if event.get("state") == "stopping":
+            self._line(state, now, f"stopping: {event.get('message', '')}")
         if event.get("state") == "board":
             self._board(state, now)
 
@@ -67,14 +72,6 @@ def row_line(row: dict[str, Any]) -> str:
     if row.get("accuracy"):
         parts.append(f"{row['accuracy']['metric']} {row['accuracy']['value']:.3f}")
     return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """``3.2 s``, ``4 min 05 s``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s"
 
 
 def _name(step: StepState) -> str:

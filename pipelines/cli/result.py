@@ -31,8 +31,9 @@ def print_result(ended: "Result", out: Path, to: IO[str]) -> None:
     """The leaderboard, the winner and why, and where everything is."""
     from rich.console import Console
 
-    from pipelines.cli.live import board_table
-    from pipelines.cli.plain import duration
+    from components.core.formats import duration
+    from components.core.ledger_words import saved_lines
+    from pipelines.cli.live import board_table, ledger_table
     from pipelines.local.run import LOG
 
     console = Console(file=to, width=None if to.isatty() else 160, highlight=False, soft_wrap=False)
@@ -42,6 +43,12 @@ def print_result(ended: "Result", out: Path, to: IO[str]) -> None:
     console.print()
     verdict = "Goal met." if board.goal_met else "Goal not met."
     console.print(f"{verdict} Winner: {board.winner or 'none'}. {board.why}", markup=False, soft_wrap=True)
+    if board.ledger is not None:
+        console.print()
+        console.print(ledger_table(board.ledger))
+        for line in saved_lines(board.ledger):
+            console.print(line, markup=False, soft_wrap=True, style="dim")
+        console.print()
     lines = {"report": out / "report.html", "leaderboard": out / "leaderboard.json", "log": out / LOG}
     for name, path in lines.items():
         console.print(f"{name + ':':<13}{path}", markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.core.contracts.leaderboard import Candidate
+from components.core.contracts.leaderboard import Candidate, Leaderboard
 from components.core.contracts.variant import Status
 from components.core.errors import UserError
 from pipelines.integration.results import Results, by_importance
@@ -97,6 +97,7 @@ def _of_the_run(results: Results) -> Iterator["Metric"]:
     for status in Status:
         count.add_metric([job, str(status)], sum(row.status is status for row in board.candidates))
     yield count
+    yield from _of_the_ledger(job, board)
     if record is None:
         return
     if record.started:
@@ -118,6 +119,34 @@ def _of_the_run(results: Results) -> Iterator["Metric"]:
     for (name, rung), seconds in taken.items():
         steps.add_metric([job, _label(name), _label(rung)], seconds)
     yield steps
+
+
+def _of_the_ledger(job: str, board: Leaderboard) -> Iterator["Metric"]:
+    """What each rung cost, and what a rung that was not climbed would have cost at least, where that is known."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    if board.ledger is None:
+        return
+    kinds = {"wall": "wall_seconds", "core": "core_seconds", "gpu": "gpu_seconds"}
+    cost = GaugeMetricFamily(
+        "hasten_run_cost_seconds",
+        "Of a rung, inside its steps; what the cache gave costs nothing. No rung: before the first one.",
+        labels=["job", "rung", "kind"],
+    )
+    for bill in board.ledger.rungs:
+        for kind, name in kinds.items():
+            cost.add_metric([job, _label(bill.rung), kind], getattr(bill, name))
+    yield cost
+    saved = GaugeMetricFamily(
+        "hasten_run_saved_seconds",
+        "What a rung that was not climbed would have cost at least; no sample where that is unknown.",
+        labels=["job", "rung", "kind"],
+    )
+    for each in board.ledger.not_climbed:
+        for kind, name in kinds.items():
+            if (seconds := getattr(each, name)) is not None:
+                saved.add_metric([job, _label(each.rung), kind], seconds)
+    yield saved
 
 
 def _of_the_candidates(results: Results) -> Iterator["Metric"]:

@@ -20,8 +20,8 @@ from components.leaderboard.component import decide, leaderboard
 from components.publish.component import publish
 from components.report.component import report
 from pipelines.compress.pipeline import compress
-from pipelines.ladder.prepare import destination, keep, prepare
-from pipelines.ladder.training import TECHNIQUES, compress_trained
+from pipelines.ladder.prepare import destination, keep, pass_on, prepare
+from pipelines.ladder.training import compress_trained
 from pipelines.scheduling import CPU, GPU_INFER, GPU_RESOURCE, GPU_TRAIN, LIGHT, Gpu, place
 
 TRAINERS = {Rung.AMP: amp}
@@ -46,17 +46,28 @@ class _Run(NamedTuple):
     baseline_uri: PipelineChannel
     code_version: PipelineChannel
     run_id: PipelineChannel
+    started: PipelineChannel
     gpu: Gpu
 
 
 def _climb(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineChannel:
-    decision = decide(board=board, job=run.job, rung=str(rung), code_version=run.code_version)
+    decision = decide(
+        board=board,
+        job=run.job,
+        rung=str(rung),
+        code_version=run.code_version,
+        started=run.started,
+        training=run.training if rung.trains else "",
+        bundle_uri=run.bundle_uri,
+        run_id=run.run_id,
+    )
     place(decision, LIGHT)
     decision.set_caching_options(enable_caching=False)  # quick, and its event tells the live view where the run is
-    with dsl.If(decision.output == "climb", name=f"climb-{rung}"):
-        climbed = _compressed(run, rung, board) if rung in TECHNIQUES else _trained(run, rung, board)
+    decided = decision.outputs
+    with dsl.If(decided["answer"] == "climb", name=f"climb-{rung}"):
+        climbed = _trained(run, rung, board, decided["training"]) if rung.trains else _compressed(run, rung, board)
     with dsl.Else(name=f"skip-{rung}"):
-        passed_on = place(keep(value=board), LIGHT)
+        passed_on = place(pass_on(board=board, job=run.job, rung=str(rung), reason=decided["reason"]), LIGHT)
     return dsl.OneOf(climbed.output, passed_on.output)
 
 
@@ -66,8 +77,8 @@ def _compressed(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineTask:
     )
 
 
-def _trained(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineTask:
-    trained = TRAINERS[rung](job=run.training, bundle_uri=run.bundle_uri, code_version=run.code_version)
+def _trained(run: _Run, rung: Rung, board: PipelineChannel, training: PipelineChannel) -> PipelineTask:
+    trained = TRAINERS[rung](job=training, bundle_uri=run.bundle_uri, code_version=run.code_version)
     place(trained, GPU_TRAIN, run.gpu._replace(image=TORCH_IMAGE))
     made = {name: trained.outputs[name] for name in ("recipe", "bundle_uri", "status", "reason")}
     return compress_trained(**_measured_against(run, rung, board), **made)
@@ -126,6 +137,7 @@ def ladder(
     command: str = "",
     code_version: str = "",
     run_id: str = "",
+    started: str = "",
 ) -> Result:
     """Makes a trained model fast enough to ship.
 
@@ -142,12 +154,13 @@ def ladder(
         command: how to reproduce this run, for the report.
         code_version: version of the steps' code, a part of every cache key; empty: worked out in the first step.
         run_id: tells two runs apart, so that a new run measures again; empty: a new one.
+        started: when the run began, Unix time in seconds, for its costs and its budget; empty: now.
 
     Returns:
         board: the final Leaderboard as JSON. report_uri: folder with leaderboard.json, report.md and report.html.
         published_uri: the published version, or empty.
     """
-    prepared = prepare(job=job, mode=mode, rungs=rungs, code_version=code_version, run_id=run_id)
+    prepared = prepare(job=job, mode=mode, rungs=rungs, code_version=code_version, run_id=run_id, started=started)
     place(prepared, LIGHT)
     prepared.set_caching_options(enable_caching=False)
     out = prepared.outputs
@@ -164,6 +177,7 @@ def ladder(
         baseline_uri=exported.outputs["Output"],
         code_version=out["code_version"],
         run_id=out["run_id"],
+        started=out["started"],
         gpu=Gpu(gpus, gpu_resource, gpu_node_selector, gpu_tolerations, gpu_image),
     )
     measured = benchmark(
@@ -179,7 +193,8 @@ def ladder(
     board = place(measured, GPU_INFER, run.gpu).outputs["Output"]
     for rung in Rung:
         board = _climb(run, rung, board)
-    final = place(leaderboard(board=board, job=run.job, code_version=run.code_version), LIGHT)
+    final = leaderboard(board=board, job=run.job, code_version=run.code_version, started=run.started)
+    place(final, LIGHT)
     reported = report(
         job=run.job,
         board=final.outputs["Output"],

@@ -1,6 +1,7 @@
 """What `prepare` does, free of KFP: overrides, checks, and the part of a job that decides how models are made."""
 
 import importlib.util
+import time
 import uuid
 from typing import NamedTuple
 
@@ -21,10 +22,19 @@ class Prepared(NamedTuple):
     source_digest: str
     code_version: str
     run_id: str
+    started: str
 
 
-def prepare_run(job_text: str, mode: str, rungs: str, code_version: str, run_id: str) -> Prepared:
+def prepare_run(job_text: str, mode: str, rungs: str, code_version: str, run_id: str, started: str = "") -> Prepared:
     """Reads and checks a job and works out what the cache keys of the other steps need.
+
+    Args:
+        job_text: YAML or JSON.
+        mode: as of `overridden`.
+        rungs: the same.
+        code_version: empty: this image's.
+        run_id: empty: a new one.
+        started: Unix time in seconds; empty: the present.
 
     Raises:
         UserError: the job, an override or a file that the job names cannot be used.
@@ -43,7 +53,17 @@ def prepare_run(job_text: str, mode: str, rungs: str, code_version: str, run_id:
         source_digest=source_digest(job),
         code_version=code_version or own_code_version(),
         run_id=run_id or uuid.uuid4().hex,
+        started=_time(started),
     )
+
+
+def _time(started: str) -> str:
+    try:
+        return f"{float(started) if started else time.time():.3f}"
+    except ValueError:
+        raise UserError(
+            f"started: given {started!r}, accepted: Unix time in seconds, for instance 1767225600; or nothing"
+        ) from None
 
 
 def check_factory(job: Job) -> None:
@@ -113,5 +133,6 @@ def recipe(job: Job) -> Job:
 
 
 def _measuring(budget: Budget) -> dict[str, object]:
-    """What of a budget only the benchmark spends."""
-    return {"rounds": budget.rounds, "round_time": budget.round_time}
+    """What of a budget no model depends on: how it is measured, and when the ladder stops for want of it."""
+    names = ("rounds", "round_time", "max_time", "max_core_time", "max_gpu_time")
+    return {name: getattr(budget, name) for name in names}

@@ -14,7 +14,7 @@ TECHNIQUES = (Rung.INT8, Rung.FP16)
 
 
 @dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)  # type: ignore[untyped-decorator]
-def note(board: str, job: str, rung: str, status: str, reason: str) -> str:
+def note(board: str, job: str, rung: str, status: str, reason: str, made_uri: str = "") -> str:
     """Adds the row of a rung that trained nothing, with the reason.
 
     Args:
@@ -23,15 +23,18 @@ def note(board: str, job: str, rung: str, status: str, reason: str) -> str:
         rung: the rung, for instance `amp`.
         status: `skipped` or `failed`.
         reason: why.
+        made_uri: the folder that the rung left, for what it cost all the same.
 
     Returns:
         The Leaderboard with the new row, as JSON.
     """
     from components.core.stepping import step
+    from components.core.storage import materialize
     from pipelines.ladder.rows import with_untrained
 
     with step("note", rung=rung):
-        extended: str = with_untrained(board, job, rung, status, reason)
+        made = materialize(made_uri) if made_uri else None
+        extended: str = with_untrained(board, job, rung, status, reason, made)
     return extended
 
 
@@ -101,5 +104,6 @@ def compress_trained(
                 gpu_image=gpu_image,
             ).output
     with dsl.Else(name="nothing-trained"):
-        noted = place(note(board=board, job=job, rung=rung, status=status, reason=reason), LIGHT)
+        noted = note(board=board, job=job, rung=rung, status=status, reason=reason, made_uri=bundle_uri)
+        place(noted, LIGHT)
     return dsl.OneOf(extended, noted.output)  # type: ignore[no-any-return]

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from enum import StrEnum
@@ -16,6 +17,7 @@ from components.core.storage import write_json_atomic
 
 RECORD = "run.json"
 HIDDEN = ".hasten"
+EVENTS = "events.jsonl"
 
 
 class Stage(StrEnum):
@@ -34,6 +36,7 @@ class StepRecord(BaseModel):
     rung: str
     state: str
     seconds: float = Field(description="inside the step's own logic; 0 for a cached one")
+    core_seconds: float = Field(default=0.0, description="processor time of it and of the processes that it started")
 
 
 class RunRecord(BaseModel):
@@ -45,6 +48,8 @@ class RunRecord(BaseModel):
     command: str = ""
     version: str = ""
     started: str = Field(default="", description="ISO 8601, UTC; of the last start")
+    created: float = Field(default_factory=time.time, description="Unix time in seconds of the first start")
+    paused_seconds: float = Field(default=0.0, description="between being stopped and being taken up again, so far")
     starts: int = Field(default=0, description="how often it was started: 1 unless it was resumed")
     wall_seconds: float | None = Field(default=None, description="of the last start, from the command to the result")
     step_seconds: float | None = Field(
@@ -78,7 +83,14 @@ def next_record(folder: Path, resume: bool = False) -> RunRecord:
     last = last_record(folder)
     if last is None or (last.stage is Stage.FINISHED and not resume):
         return RunRecord(starts=1)
-    return RunRecord(run_id=last.run_id, starts=last.starts + 1)
+    paused = last.paused_seconds + max(time.time() - _last_sign_of_life(folder), 0.0)
+    return RunRecord(run_id=last.run_id, starts=last.starts + 1, created=last.created, paused_seconds=round(paused, 3))
+
+
+def _last_sign_of_life(folder: Path) -> float:
+    """Unix time in seconds; a run that was killed wrote no last word, but its steps did."""
+    signs = [path.stat().st_mtime for path in (folder / RECORD, folder / HIDDEN / EVENTS) if path.exists()]
+    return max(signs, default=time.time())
 
 
 @contextlib.contextmanager

@@ -10,27 +10,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Protocol
 
-from components.core.contracts.job import Job
+from components.core.contracts.job import Job, Rung
 from components.core.contracts.leaderboard import Leaderboard
 from components.core.errors import StepError, UserError
 from components.core.stepping import EVENTS, LIFELINE, STEP
 from components.core.storage import write_bytes_atomic, write_json_atomic
+from components.leaderboard.budget import PAUSED
 from pipelines.code_version import code_version
+from pipelines.local.record import EVENTS as EVENTS_FILE
 from pipelines.local.record import HIDDEN, RunRecord, Stage, StepRecord, locked, next_record
-from pipelines.local.state import Failure, RunState, planned
+from pipelines.local.state import Failure, RunState, State, planned
 
 LOG = "run.log"
 RESULTS = ("report.md", "report.html", "leaderboard.json")
 EXIT_MET, EXIT_INTERNAL, EXIT_BAD_INPUT, EXIT_NOT_MET = 0, 1, 2, 3
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
+_CHECKPOINT_SECONDS = 120.0
+"""That a training has to finish its step and write a checkpoint after Ctrl-C."""
+_IN_A_HURRY = 2
+"""Ctrl-C so often, and nobody is waited for any more."""
 _FULL_DISK_BYTES = 1 << 20
 _ERROR_LINE = re.compile(r"^\s*(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*")
 
@@ -122,7 +128,13 @@ def run_ladder(job: Job, options: Options, view: View) -> Result:
 
 def _account(record: RunRecord, state: RunState, wall: float) -> None:
     record.steps = [
-        StepRecord(step=step.step, rung=step.rung, state=str(step.state), seconds=round(step.seconds, 3))
+        StepRecord(
+            step=step.step,
+            rung=step.rung,
+            state=str(step.state),
+            seconds=round(step.seconds, 3),
+            core_seconds=round(step.core_seconds, 3),
+        )
         for step in state.steps
     ]
     record.wall_seconds, record.step_seconds = round(wall, 3), round(state.step_seconds, 3)
@@ -131,7 +143,7 @@ def _account(record: RunRecord, state: RunState, wall: float) -> None:
 
 def _run_child(job: Job, options: Options, record: RunRecord, state: RunState, view: View) -> dict[str, str]:
     hidden = options.out / HIDDEN
-    outputs, events, request = hidden / "outputs.json", hidden / "events.jsonl", hidden / "request.json"
+    outputs, events, request = hidden / "outputs.json", hidden / EVENTS_FILE, hidden / "request.json"
     outputs.unlink(missing_ok=True)
     events.write_bytes(b"")
     arguments = {
@@ -141,6 +153,7 @@ def _run_child(job: Job, options: Options, record: RunRecord, state: RunState, v
         "command": options.command,
         "code_version": code_version(),
         "run_id": record.run_id,
+        "started": f"{record.created:.3f}",
     }
     steps = options.cache / "steps"
     write_json_atomic(
@@ -159,12 +172,15 @@ def _run_child(job: Job, options: Options, record: RunRecord, state: RunState, v
         # KFP leaves a folder behind for every step; here they go with the run.
         with (
             tempfile.TemporaryDirectory(prefix="hasten-run-", ignore_cleanup_errors=True) as temporary,
-            _stoppable() as stop_asked,
-            _started(request, events, log, options, temporary) as child,
+            _stoppable() as stop,
+            _started(request, events, log, options, record, temporary) as child,
         ):
-            _follow(child, events, state, view, stop_asked)
-            stopped = stop_asked()
+            _follow(child, events, state, view, stop)
+            stopped = stop.signal_number
             code = child.poll()
+            if stopped:
+                _say_stopping(state, view)
+            _end_group(child, stop, _CHECKPOINT_SECONDS if _trains(state) else _GRACE_SECONDS)
     if stopped:
         raise InterruptedRunError(stopped)
     if code == 0 and outputs.exists():
@@ -184,13 +200,14 @@ def _version() -> str:
 
 @contextlib.contextmanager
 def _started(
-    request: Path, events: Path, log: IO[bytes], options: Options, temporary: str
+    request: Path, events: Path, log: IO[bytes], options: Options, record: RunRecord, temporary: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """The child, in a process group of its own that is gone when the block ends, whatever happens in it."""
     environment = {
         **os.environ,
         EVENTS: str(events.resolve()),
         LIFELINE: "stdin",
+        PAUSED: str(record.paused_seconds),
         "HASTEN_CACHE": str(options.cache.resolve()),
         "TMPDIR": temporary,
         "PYTHONUNBUFFERED": "1",
@@ -209,7 +226,7 @@ def _started(
     try:
         yield child
     finally:
-        _end_group(child)
+        _kill_group(child)
 
 
 def search_path(job_folder: Path | None) -> list[str]:
@@ -222,11 +239,30 @@ def search_path(job_folder: Path | None) -> list[str]:
     return list(dict.fromkeys([own, *given, *beside, str(Path.cwd())]))
 
 
-def _end_group(child: "subprocess.Popen[bytes]") -> None:
+def _end_group(child: "subprocess.Popen[bytes]", stop: "_Stop", grace: float) -> None:
+    """Asks the child and its steps to end, and waits: a step that trains writes a checkpoint first."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(_GRACE_SECONDS)
+    deadline = time.monotonic() + grace
+    while time.monotonic() < deadline and stop.times < _IN_A_HURRY and _group_works(child):
+        time.sleep(_POLL_SECONDS)
+
+
+def _group_works(child: "subprocess.Popen[bytes]") -> bool:
+    """Whether anything of the group still works; what has ended and was not waited for by anybody does not count."""
+    import psutil
+
+    child.poll()
+    for process in psutil.process_iter(["status"]):
+        try:
+            if os.getpgid(process.pid) == child.pid and process.info["status"] != psutil.STATUS_ZOMBIE:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _kill_group(child: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
@@ -234,30 +270,50 @@ def _end_group(child: "subprocess.Popen[bytes]") -> None:
         child.stdin.close()
 
 
+def _trains(state: RunState) -> bool:
+    """Whether a step is at work that wants to write a checkpoint before it ends."""
+    return any(step.step == step.rung and Rung(step.rung).trains for step in state.steps if step.state is State.RUNNING)
+
+
+def _say_stopping(state: RunState, view: View) -> None:
+    words = "writing a checkpoint; Ctrl-C again stops at once" if _trains(state) else "stopping"
+    for step in state.steps:
+        if step.state is State.RUNNING:
+            step.message, step.done, step.total = words, None, None
+    view.update(state, {"time": time.time(), "state": "stopping", "message": words})
+    view.tick(state)
+
+
+@dataclass
+class _Stop:
+    """What was asked for so far."""
+
+    signal_number: int = 0
+    times: int = 0
+
+
 @contextlib.contextmanager
-def _stoppable() -> Iterator[Callable[[], int]]:
-    """Takes SIGINT and SIGTERM for the length of the block; what it yields says which one came, 0 if none did."""
-    asked = 0
+def _stoppable() -> Iterator[_Stop]:
+    """Takes SIGINT and SIGTERM for the length of the block; what it yields says which one came, and how often."""
+    stop = _Stop()
 
     def take(number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = number
+        stop.signal_number = number
+        stop.times += 1
 
     previous = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield stop
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _follow(
-    child: "subprocess.Popen[bytes]", events: Path, state: RunState, view: View, stop_asked: Callable[[], int]
-) -> None:
+def _follow(child: "subprocess.Popen[bytes]", events: Path, state: RunState, view: View, stop: _Stop) -> None:
     """Shows events until the child ends or a stop is asked for."""
     with events.open("rb") as stream:
         rest = b""
-        while not stop_asked():
+        while not stop.signal_number:
             ended = child.poll() is not None
             rest = _show(rest + stream.read(), state, view)
             view.tick(state)

@@ -31,6 +31,10 @@ class StepState:
     """Unix time in seconds."""
     seconds: float = 0.0
     """Inside its logic, once it ended."""
+    core_seconds: float = 0.0
+    """Processor time of the same."""
+    note: str = ""
+    """What it had to say that outlasts it: of a decision, why the budget does not allow the rung."""
     message: str = ""
     done: float | None = None
     total: float | None = None
@@ -123,9 +127,12 @@ class RunState:
                 step.state, step.started = State.CACHED, time
             case "progress":
                 _take_progress(step, event, time)
+            case "noted":
+                step.note = str(event.get("message", ""))
             case "done" | "failed":
                 step.state = State.DONE if state == "done" else State.FAILED
                 step.seconds = float(event.get("seconds") or 0.0)
+                step.core_seconds = float(event.get("core_seconds") or 0.0)
                 step.message = str(event.get("message", "")) if state == "failed" else ""
                 step.done = step.total = None
         return step

@@ -2,12 +2,14 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 from tiny_job import ROOT, TESTS, make_tiny_job
 
+from components.core.contracts.job import Rung
 from components.core.contracts.leaderboard import Leaderboard
 from components.core.s3 import S3, S3Location
 from components.core.storage import materialize
@@ -38,7 +40,7 @@ def tiny_job_in(bucket: str, folder: Path, **changes: object) -> str:
     return yaml.safe_dump(fields | changes)
 
 
-def run(bucket: str, job: str, cache: Path, run_id: str) -> tuple[dict[str, str], list[str]]:
+def run(bucket: str, job: str, cache: Path, run_id: str, started: str) -> tuple[dict[str, str], list[str]]:
     """Outputs of the workflow, and the steps that ran."""
     environment = {
         **os.environ,
@@ -47,7 +49,7 @@ def run(bucket: str, job: str, cache: Path, run_id: str) -> tuple[dict[str, str]
         "OMP_NUM_THREADS": "1",
     }
     template = yaml.safe_load(yaml.safe_dump(workflow_template(Cluster(), f"s3://{bucket}/argo")))
-    interpreter = Interpreter(template, {"job": job, "run_id": run_id}, environment)
+    interpreter = Interpreter(template, {"job": job, "run_id": run_id, "started": started}, environment)
     outputs = interpreter.run()
     return outputs, [name for name, _ in interpreter.log]
 
@@ -55,25 +57,34 @@ def run(bucket: str, job: str, cache: Path, run_id: str) -> tuple[dict[str, str]
 @pytest.mark.slow
 def test_the_whole_ladder_climbs_stops_and_publishes(bucket: str, tmp_path: Path) -> None:
     job = tiny_job_in(bucket, tmp_path / "job")
-    outputs, steps = run(bucket, job, tmp_path / "cache", "first")
+    started = str(time.time())
+    outputs, steps = run(bucket, job, tmp_path / "cache", "first", started)
     board = Leaderboard.model_validate_json(handover.resolved(outputs["board"]))
     assert board.goal_met
     assert board.winner == "int8-onnxruntime"
     # INT8 meets the goal, so the rungs above it are decided on and not climbed.
     assert steps.count("benchmark") == 2
     assert "fp16" not in steps
-    assert steps.count("decide") == steps.count("keep") + 1
+    assert steps.count("decide") == steps.count("pass_on") + 1
     assert steps[-1] == "publish"
     report = materialize(outputs["report_uri"])
     assert (report / "report.html").stat().st_size > 10_000
     published = read_published(outputs["published_uri"])
     assert published.provenance.run_id == "first"
     assert published.board == board
+    # Each pod's cost came along with what it made, through the store.
+    assert board.ledger is not None
+    bills = {bill.rung: bill for bill in board.ledger.rungs}
+    assert bills[""].steps == ["fetch", "export", "benchmark"]
+    assert bills["int8"].steps == ["surgery", "int8", "engine", "benchmark"]
+    assert bills["int8"].cached == ["export"]
+    assert min(bill.core_seconds for bill in bills.values()) > 0
+    assert [each.rung for each in board.ledger.not_climbed] == [str(rung) for rung in Rung if rung != "int8"]
     # The long texts travel by reference; what conditions compare travels by itself.
     assert outputs["board"].startswith(f"@s3://{bucket}/argo/runs/pod-")
 
     # Again, as a retry of the workflow: what was measured counts, and the same version stays.
-    again, _ = run(bucket, job, tmp_path / "other-cache", "first")
+    again, _ = run(bucket, job, tmp_path / "other-cache", "first", started)
     assert handover.resolved(again["board"]) == handover.resolved(outputs["board"])
     assert again["published_uri"] == outputs["published_uri"]
 
@@ -112,9 +123,11 @@ def test_several_outputs_and_long_texts(bucket: str, tmp_path: Path) -> None:
         "job",
         "recipe",
         "training",
+        "search",
         "source_digest",
         "code_version",
         "run_id",
+        "started",
     }
     assert (out / "job").read_text() == f"@s3://{bucket}/argo/runs/pod/parameters/job"
     assert json.loads(handover.resolved((out / "job").read_text()))["ladder"]["rungs"] == ["int8"]

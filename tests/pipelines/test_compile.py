@@ -91,7 +91,7 @@ def test_parameters_have_defaults_and_words(compiled):
     document = next(yaml.safe_load_all((compiled / "ladder.yaml").read_text()))
     parameters = document["root"]["inputDefinitions"]["parameters"]
     gpu = {"gpus", "gpu_resource", "gpu_node_selector", "gpu_tolerations", "gpu_image"}
-    assert set(parameters) == {"job", "mode", "rungs", "command", "code_version", "run_id"} | gpu
+    assert set(parameters) == {"job", "mode", "rungs", "command", "code_version", "run_id", "started"} | gpu
     assert [name for name, each in parameters.items() if not each.get("isOptional")] == ["job"]
     assert all(each["description"] for each in parameters.values())
     for name, component in components_of(compiled / "ladder.yaml").items():

@@ -2,12 +2,15 @@
 
 import json
 import re
+import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tiny_job import hasten, make_tiny_job
+from tiny_job import command, environment, hasten, make_tiny_job
 
 from components.core.contracts.training import TrainingCard
 
@@ -62,11 +65,87 @@ def test_a_trained_model_is_compressed_both_ways_and_measured_against_the_users(
     events = (place / "out" / ".hasten" / "events.jsonl").read_text()
     assert re.search(r'"step": "amp", "state": "progress", "message": "epoch 2/2, loss [0-9.]+, .* left"', events)
 
-    # A stricter goal or another mode trains nothing anew.
+    # Every step of the rung is on its bill, with the processor time of the processes that it started.
+    bill = bill_of(board, "amp")
+    assert bill["steps"] == ["amp", "export", "surgery", "int8", "engine", "benchmark", "fp16", "engine", "benchmark"]
+    assert bill["core_seconds"] >= card.core_seconds > 0
+    assert bill["wall_seconds"] >= card.wall_seconds
+    report = (place / "out" / "report.md").read_text()
+    assert "## What it cost" in report
+
+    # A stricter goal or another mode trains nothing anew, and what is not done anew costs nothing.
     again = board_of(place, "job.yaml", "again", "--rungs", "amp", "--mode", "exhaustive")
     assert {row["id"] for row in again["candidates"]} == {row["id"] for row in board["candidates"]}
     record = json.loads((place / "again" / "run.json").read_text())
     assert [step["state"] for step in record["steps"] if step["step"] == "amp"] == ["cached"]
+    bill = bill_of(again, "amp")
+    assert bill["steps"] == ["benchmark", "benchmark"]
+    assert bill["cached"] == ["amp", "export", "surgery", "int8", "engine", "fp16", "engine"]
+
+
+def bill_of(board: dict[str, Any], rung: str) -> dict[str, Any]:
+    (bill,) = (bill for bill in board["ledger"]["rungs"] if bill["rung"] == rung)
+    return bill
+
+
+def changed(place: Path, name: str, **fields: Any) -> str:
+    before = yaml.safe_load((place / "job" / "job.yaml").read_text())
+    for key, value in fields.items():
+        before[key] = before.get(key, {}) | value
+    (place / "job" / name).write_text(yaml.safe_dump(before))
+    return name
+
+
+def test_a_budget_that_is_used_up_leaves_the_rung_out_with_the_reason(place):
+    job = changed(place, "budget.yaml", budget={"max_core_time": "0.5 s"})
+    done = hasten(place / "cache", "run", place / "job" / job, "--out", place / "budget", "--rungs", "amp")
+    assert done.returncode == 3, done.stderr
+    reason = "budget.max_core_time 0.5 s: 0.0 s left, and amp takes at least"
+    assert f"rung amp: not climbed: {reason}" in done.stderr
+    assert re.search(r"amp was not climbed \(budget.max_core_time .*what that saved is unknown", done.stdout)
+    board = json.loads((place / "budget" / "leaderboard.json").read_text())
+    (row,) = (row for row in board["candidates"] if row["rung"] == "amp")
+    assert (row["id"], row["status"]) == ("amp", "skipped")
+    assert row["reason"].startswith(reason)
+    (left_out,) = board["ledger"]["not_climbed"]
+    assert (left_out["rung"], left_out["wall_seconds"]) == ("amp", None)
+
+
+def test_ctrl_c_while_training_keeps_a_checkpoint_and_the_same_command_goes_on(place):
+    job = changed(place, "long.yaml", training={"epochs": 5000, "checkpoint_every": "1 h"})
+    out = place / "long"
+    arguments = ("run", place / "job" / job, "--out", out, "--rungs", "amp")
+    process = subprocess.Popen(
+        command(*arguments), env=environment(place / "cache"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while not re.search(r'"epoch \d+/5000, loss', text_of(out / ".hasten" / "events.jsonl")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, log = process.communicate(timeout=150)
+    assert process.returncode == 130
+    assert "stopping: writing a checkpoint; Ctrl-C again stops at once" in log
+    assert log.strip().splitlines()[-1].startswith("hasten: stopped (SIGINT); the same command goes on where it stopp")
+    (checkpoint,) = (place / "cache" / "training").glob("*.pt")
+    (failed,) = re.findall(
+        r"training stopped by SIGTERM after step (\d+) of 5000", text_of(out / ".hasten/events.jsonl")
+    )
+
+    # A limit is no part of what a checkpoint is of: this run goes on from it, and the limit ends it.
+    changed(place, "long.yaml", training={"epochs": 5000, "checkpoint_every": "1 h", "max_time": "0.1 s"})
+    done = hasten(place / "cache", *arguments)
+    assert done.returncode == 3, done.stderr
+    cards = [TrainingCard.read(path.parent) for path in (place / "cache").rglob("training_card.json")]
+    (card,) = (card for card in cards if card.planned_steps == 5000)
+    assert card.resumed_at == [int(failed)]
+    assert card.reason == "training.max_time (0.1 s) is used up"
+    assert not checkpoint.exists()
+
+
+def text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def test_an_onnx_model_cannot_be_trained_and_the_row_says_why(place):

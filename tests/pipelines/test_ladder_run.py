@@ -135,6 +135,14 @@ def test_killed_at_every_step_a_run_resumes_and_keeps_what_it_measured(place):
         assert key in reused
     assert json.loads((out / "leaderboard.json").read_text()) == board
     assert Leaderboard.model_validate(board).goal_met
+    # What a killed start finished is paid for by the run, once; the rest of the ladder was not needed.
+    bills = {bill["rung"]: bill for bill in board["ledger"]["rungs"]}
+    assert bills[""]["steps"] == ["fetch", "export", "benchmark"]
+    assert (bills["int8"]["steps"], bills["int8"]["cached"]) == (["surgery", "int8", "engine", "benchmark"], ["export"])
+    saved = board["ledger"]["not_climbed"][0]
+    assert (saved["rung"], saved["why"]) == ("fp16", "the goal was met before")
+    assert saved["wall_seconds"] > 0
+    assert "fp16 was not climbed (the goal was met before); saved at least" in log
     assert (out / "report.html").stat().st_size > 10_000
     assert (out / "report.md").read_text().count("int8-onnxruntime") >= 1
     published = re.search(r"^published: +file://(\S+)$", log, re.MULTILINE)
@@ -164,6 +172,9 @@ def test_a_new_run_measures_again_and_reuses_the_models(place):
     found = states(out)
     for key in [("", "fetch"), ("", "export"), ("int8", "surgery"), ("int8", "int8"), ("int8", "engine")]:
         assert found[key] == "cached", key
+    bills = {bill["rung"]: bill for bill in json.loads((out / "leaderboard.json").read_text())["ledger"]["rungs"]}
+    assert bills["int8"]["steps"] == ["benchmark"]
+    assert bills["fp16"]["cached"] == ["export", "surgery"]
     for key in [("", "benchmark"), ("int8", "benchmark"), ("fp16", "fp16"), ("", "report")]:
         assert found[key] == "done", key
     # The second rung exports and operates on the same bundle: the work of the first.

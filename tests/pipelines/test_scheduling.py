@@ -10,7 +10,7 @@ from pipelines import scheduling
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests" / "pipelines"
 ON_GPU = ("benchmark", "engine")
 TRAINS = ("amp",)
-LIGHT = ("decide", "destination", "fetch", "keep", "leaderboard", "note", "prepare", "publish", "report")
+LIGHT = ("decide", "destination", "fetch", "keep", "leaderboard", "note", "pass-on", "prepare", "publish", "report")
 
 
 def executors(pipeline):

@@ -35,6 +35,11 @@ class Rung(StrEnum):
     FP16 = "fp16"
     AMP = "amp"
 
+    @property
+    def trains(self) -> bool:
+        """Whether it makes a new model by training; the others compress the one that there is."""
+        return self not in (Rung.INT8, Rung.FP16)
+
 
 class Mode(StrEnum):
     """How far to climb."""
@@ -123,6 +128,11 @@ class Target(Contract):
             raise ValueError("runtimes names the same runtime twice")
         return self
 
+    @property
+    def gpus(self) -> int:
+        """How many an engine build or a benchmark uses."""
+        return int(self.device != "cpu")
+
 
 class Goal(Contract):
     """When the ladder may stop. Every limit that is given must hold at once."""
@@ -167,8 +177,17 @@ class Ladder(Contract):
 
 
 class Budget(Contract):
-    """How much the run may cost."""
+    """How much the run may cost. A limit that is used up, or would be, leaves the rungs above out."""
 
+    max_time: Seconds | None = Field(
+        default=None, description="wall clock of the whole run up to its last rung, for instance `4 h`"
+    )
+    max_core_time: Seconds | None = Field(
+        default=None, description="processor time of all steps, summed over cores, for instance `8 h`"
+    )
+    max_gpu_time: Seconds | None = Field(
+        default=None, description="time of all steps by the GPUs that they use, for instance `2 h`"
+    )
     calibration_images: int = Field(
         default=128, ge=1, le=100_000, description="images of `train` used to calibrate INT8"
     )

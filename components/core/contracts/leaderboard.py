@@ -6,6 +6,7 @@ from pydantic import Field
 
 from components.core.contracts.base import Contract
 from components.core.contracts.job import Goal, Metric, Runtime
+from components.core.contracts.ledger import Ledger
 from components.core.contracts.variant import Status
 
 
@@ -100,6 +101,7 @@ class Leaderboard(Contract):
     )
     candidates: list[Candidate]
     environment: dict[str, str] = Field(default_factory=dict, description="hardware and versions of the measurements")
+    ledger: Ledger | None = Field(default=None, description="what the run cost; null: nobody kept account")
 
     def row(self, candidate_id: str) -> Candidate:
         """The row with that id.

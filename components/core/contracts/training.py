@@ -73,6 +73,11 @@ class TrainingCard(Contract):
         """What was done to the user's model, in order."""
         return self.techniques or [self.rung]
 
+    @property
+    def gpus(self) -> int:
+        """How many the training used: one a process."""
+        return self.processes if self.device.startswith("cuda") else 0
+
     @staticmethod
     def read(bundle: Path) -> "TrainingCard":
         """Reads the card of a bundle that a training rung made."""

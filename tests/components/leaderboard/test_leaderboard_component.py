@@ -1,17 +1,41 @@
+import json
 from types import SimpleNamespace
 
 import pytest
 from leaderboard_rows import baseline, board, job, row
 
+from components.core.contracts.job import Budget, Job
 from components.core.contracts.leaderboard import Leaderboard
+from components.core.contracts.ledger import Ledger
+from components.core.stepping import EVENTS
 from components.leaderboard.component import decide, leaderboard
 from components.leaderboard.metrics import metrics_of
 
 
 def test_decide_answers_in_the_words_that_the_dag_branches_on():
     ask = {"job": job().model_dump_json(), "rung": "fp16"}
-    assert decide.python_func(board=board(baseline()).model_dump_json(), **ask) == "climb"
-    assert decide.python_func(board=board(baseline(), row("int8", 20.0)).model_dump_json(), **ask) == "stop"
+    assert decide.python_func(board=board(baseline()).model_dump_json(), **ask) == ("climb", "", "")
+    met = board(baseline(), row("int8", 20.0)).model_dump_json()
+    assert decide.python_func(board=met, training="{}", **ask) == ("stop", "", "{}")
+
+
+def test_decide_limits_a_training_to_the_budget_or_says_why_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("HASTEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv(EVENTS, str(tmp_path / "events"))
+    asked = job().model_copy(update={"budget": Budget(max_core_time="1000 s")})
+    so_far = board(baseline()).model_copy(update={"ledger": Ledger()}).model_dump_json()
+    ask = {"board": so_far, "rung": "amp", "training": job().model_dump_json(), "started": "1000.0", "run_id": "run"}
+    answer, reason, training = decide.python_func(job=asked.model_dump_json(), **ask)
+    assert (answer, reason) == ("climb", "")
+    rounds = 2 * 2 * asked.budget.rounds * asked.budget.round_time
+    assert Job.model_validate_json(training).training.max_core_time == int(1000 - rounds)
+    tight = asked.model_copy(update={"budget": Budget(max_time="1 h")})
+    answer, reason, training = decide.python_func(job=tight.model_dump_json(), **ask)
+    assert answer == "stop"  # it began in 1970
+    assert reason.startswith("budget.max_time 1 h 00 min: 0.0 s left, and amp takes at least")
+    assert training == ask["training"]
+    (noted,) = (line for line in (tmp_path / "events").read_text().splitlines() if '"noted"' in line)
+    assert json.loads(noted)["message"] == reason
 
 
 def test_leaderboard_writes_and_returns_the_final_board(tmp_path):

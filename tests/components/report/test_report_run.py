@@ -8,6 +8,7 @@ import report_boards as boards
 
 from components.core.contracts.job import Goal, Runtime
 from components.core.contracts.leaderboard import Candidate, Leaderboard
+from components.core.contracts.ledger import Ledger
 from components.core.contracts.variant import Status
 from components.leaderboard.finish import finish
 from components.report.run import run_report
@@ -249,6 +250,24 @@ def test_hostile_text_is_text_everywhere(tmp_path):
     for active in ("<script", "<img", "l](http", "://", "\u202e", " `b`"):
         assert active not in outside
     assert "\n````sh\n" in (out / "report.md").read_text()
+
+
+def test_what_it_cost_and_what_was_saved_are_told(tmp_path):
+    charges = [
+        {"step": step, "id": step, "started": started, "wall_seconds": 61, "core_seconds": 90, "rung": "int8"}
+        for step, started in (("surgery", 1), ("engine", 20), ("benchmark", 30))
+    ]
+    ledger = {"since": 10, "charges": charges}
+    charged = boards.board().model_copy(update={"ledger": Ledger.model_validate(ledger)})
+    out = write(tmp_path, board=charged)
+    page, text = page_of(out), (out / "report.md").read_text()
+    assert "| int8 | 2 min 02 s | 3 min 00 s |  | engine, benchmark | surgery |" in text
+    assert "- fp16 was not climbed" in text
+    assert "saved at least 2 min 02 s" in text
+    assert "What it cost" in page
+    assert "what that saved is unknown" in page
+    out = write(tmp_path / "none", board=boards.board())
+    assert "What it cost" not in page_of(out) + (out / "report.md").read_text()
 
 
 def test_markdown_has_the_headline_the_goal_and_every_row(tmp_path):

@@ -126,8 +126,29 @@ def test_what_was_measured_is_read_back_in_base_units(tmp_path, hasten):
     assert {"int8-openvino", "eager", "map50", record.run_id, "0.1.0"} < set(info)
 
 
+LEDGER = {
+    "rungs": [
+        {"rung": "", "wall_seconds": 30, "core_seconds": 50},
+        {"rung": "int8", "wall_seconds": 64, "core_seconds": 120, "gpu_seconds": 5},
+    ],
+    "not_climbed": [
+        {"rung": "fp16", "why": "the goal was met before", "wall_seconds": 41, "core_seconds": 80, "gpu_seconds": 0},
+        {"rung": "amp", "why": "the goal was met before"},
+    ],
+}
+
+
+def test_what_rungs_cost_and_what_was_saved(tmp_path):
+    found = samples(as_text(read_results(run_folder(tmp_path / "run", board(ledger=LEDGER)))))
+    assert found["hasten_run_cost_seconds", "core", "int8"] == 120
+    assert found["hasten_run_cost_seconds", "gpu", "int8"] == 5
+    assert found["hasten_run_cost_seconds", "wall", ""] == 30
+    assert found["hasten_run_saved_seconds", "wall", "fp16"] == 41
+    assert not [key for key in found if "amp" in key], "unknown is not zero"
+
+
 def test_names_follow_the_conventions(tmp_path):
-    text = as_text(read_results(run_folder(tmp_path / "run", board())))
+    text = as_text(read_results(run_folder(tmp_path / "run", board(ledger=LEDGER))))
     units = ("_seconds", "_bytes", "_ratio", "_images_per_second", "_info", "_goal_met", "_meets_goal")
     for family in text_string_to_metric_families(text):
         assert family.name.startswith(("hasten_run", "hasten_candidate_"))
