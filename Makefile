@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export HASTEN_CACHE ?= $(CURDIR)/.hasten/cache
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick surgery-table surgery-peers lint manifests-check images images-check images-test images-lock compile clean
+.PHONY: help run test quick surgery-table surgery-peers bench-peers lint manifests-check images images-check images-test images-lock compile clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ surgery-table: $(VENV)/dev.stamp ## every row of the surgery table: before, afte
 
 surgery-peers: $(VENV)/dev.stamp ## the same graphs through onnxslim, onnxsim and polygraphy
 	$(BIN)/python tests/benchmarks/surgery_peers.py
+
+bench-peers: $(VENV)/dev.stamp ## INT8 of hasten, NNCF, ONNX Runtime, Neural Compressor and Olive side by side; hours, resumes
+	$(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) transformers
+	nice -n 5 $(BIN)/python tests/benchmarks/bench_peers.py
 
 lint: $(VENV)/dev.stamp ## style, types and the direction of imports
 	$(BIN)/ruff check .
