@@ -16,7 +16,7 @@ from components.core.training.data import Loader, Share
 from components.core.training.journal import Journal
 from components.core.training.precision import launch, precision_of, usable_device
 from components.core.training.run import Run, start
-from components.core.training.stopping import DivergedError, StoppedError, limit_reached, stop_requests
+from components.core.training.stopping import DivergedError, StoppedError, limit_reached, stop_requests, until_limit
 
 Loss = Callable[[torch.nn.Module, Any], dict[str, torch.Tensor]]
 """Calls the module on a batch, on the module's device, and returns the losses by name; their sum is minimised."""
@@ -81,7 +81,7 @@ def train(
     run = start(fabric, module, settings, steps, seed)
     if checkpoints:
         run.take_up(checkpoints, data, seed)
-    report = _Reporter(run, settings.epochs, len(data))
+    report = _Reporter(run, settings, len(data))
     with stop_requests() as asked:
         run.stopped = _end(run, settings, max_steps)
         while run.epoch < settings.epochs and not run.stopped:
@@ -160,24 +160,24 @@ def _stop(run: Run, steps: int, checkpoints: Checkpoints | None, data: Any, numb
 class _Reporter:
     """Says epoch, loss and time left, of the first process."""
 
-    def __init__(self, run: Run, epochs: int, batches: int) -> None:
-        self._run, self._epochs, self._batches = run, epochs, batches
+    def __init__(self, run: Run, settings: Training, batches: int) -> None:
+        self._run, self._settings, self._batches = run, settings, batches
         self._began, self._from = time.monotonic(), run.step
         self._said = -math.inf
 
     def __call__(self) -> None:
-        run, total = self._run, self._epochs * self._batches
+        run, total = self._run, self._settings.epochs * self._batches
         now = time.monotonic()
         if not run.fabric.is_global_zero or (now - self._said < _REPORT_EVERY and run.step < total):
             return
         self._said = now
         pace = (now - self._began) / max(run.step - self._from, 1)
-        left = _duration(pace * (total - run.step))
+        limit = until_limit(self._settings, run.wall_seconds, run.core_seconds)
+        left = _duration(min(pace * (total - run.step), limit))
         scale = run.scale()
         scaled = f", loss scale {scale:g}" if scale is not None else ""
-        progress(
-            f"epoch {run.epoch + 1}/{self._epochs}, loss {run.journal.recent:.3g}{scaled}, {left} left", run.step, total
-        )
+        epoch = f"epoch {run.epoch + 1}/{self._settings.epochs}"
+        progress(f"{epoch}, loss {run.journal.recent:.3g}{scaled}, {left} left", run.step, total)
 
 
 def _duration(seconds: float) -> str:

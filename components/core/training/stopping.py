@@ -1,5 +1,6 @@
 """When training ends early: its limits are reached, or somebody asks it to stop."""
 
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -63,3 +64,13 @@ def limit_reached(settings: Training, wall_seconds: float, core_seconds: float) 
         if limit is not None and used >= limit:
             return f"training.{name} ({limit:g} s) is used up"
     return ""
+
+
+def until_limit(settings: Training, wall_seconds: float, core_seconds: float) -> float:
+    """Seconds until a limit ends the training, at the pace of its processor time so far; infinite without a limit."""
+    left = math.inf
+    if settings.max_time is not None:
+        left = settings.max_time - wall_seconds
+    if settings.max_core_time is not None and core_seconds > 0:
+        left = min(left, (settings.max_core_time - core_seconds) * wall_seconds / core_seconds)
+    return max(left, 0.0)

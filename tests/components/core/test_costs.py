@@ -1,8 +1,10 @@
 """What steps cost: measured with their children, kept beside the output, handed on, charged once."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +82,16 @@ def test_the_live_view_hears_of_processor_time(tmp_path, monkeypatch):
         subprocess.run([sys.executable, "-c", BURN], check=True)
     (done,) = (json.loads(line) for line in (tmp_path / "events").read_text().splitlines() if '"done"' in line)
     assert done["core_seconds"] >= 0.3
+
+
+def test_every_step_that_makes_a_folder_keeps_account_of_it():
+    """A new rung without this would be left out of the ledger, and would not count towards the budget."""
+    root = Path(__file__).parents[3] / "components"
+    makers = [
+        path
+        for path in root.glob("*/component.py")
+        if re.search(r"dsl\.Output\[dsl\.(Model|Dataset)\]", path.read_text())
+    ]
+    assert len(makers) >= 7
+    for path in makers:
+        assert ".keep(" in path.read_text(), f"{path.parent.name}: no cost.keep(...) in its body"

@@ -1,5 +1,6 @@
 """The loop's parts: order of data, what is held back, the learning rate's way, checkpoints and where they are."""
 
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from components.core.contracts.job import Training
 from components.core.errors import UserError
 from components.core.stepping import listening
 from components.core.training.checkpoints import Checkpoints, checkpoints_of
 from components.core.training.data import Share, Shuffled, held_back
 from components.core.training.schedule import average_decay, warmup_cosine
+from components.core.training.stopping import until_limit
 from fixtures.seaweedfs import S3Server
 
 STATE: dict[str, Any] = {"step": 3, "module": {"weight": torch.arange(4.0)}, "scales": [(1, 65536.0)], "text": "x"}
@@ -139,3 +142,11 @@ def test_a_checkpoint_in_an_s3_store(s3: S3Server):
 def test_on_this_machine_checkpoints_are_in_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("HASTEN_CACHE", str(tmp_path))
     assert checkpoints_of("a" * 64, str(tmp_path / "out")).uri == str(tmp_path / "training" / f"{'a' * 32}.pt")
+
+
+def test_the_time_left_ends_with_the_limit_that_comes_first():
+    assert until_limit(Training(), 10, 20) == math.inf
+    assert until_limit(Training(max_time="60 s"), 10, 20) == 50
+    assert until_limit(Training(max_time="60 s", max_core_time="60 s"), 10, 20) == 20  # two cores busy
+    assert until_limit(Training(max_core_time="60 s"), 10, 0) == math.inf
+    assert until_limit(Training(max_time="5 s"), 10, 20) == 0
