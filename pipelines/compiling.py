@@ -12,6 +12,7 @@ STEPS = {
     "int8": ("int8",),
     "fp16": ("fp16",),
     "amp": ("amp",),
+    "backbone": ("backbone",),
     "engine": ("engine",),
     "benchmark": ("benchmark",),
     "leaderboard": ("decide", "leaderboard"),

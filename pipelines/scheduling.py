@@ -4,7 +4,7 @@ A profile is fixed when a pipeline is compiled. The GPU is chosen per run (`Gpu`
 count, node selector, tolerations and image from the pipeline's parameters. The local runner ignores all of it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from kfp import kubernetes
@@ -57,6 +57,8 @@ CPU = Profile(cpus="2", memory="4Gi", memory_limit="12Gi", timeout=7200, retries
 """Export, surgery, quantization: no GPU."""
 GPU_TRAIN = Profile(cpus="4", memory="16Gi", memory_limit="32Gi", timeout=86400, retries=3, shared_memory="8Gi")
 """Training; resumes from its last checkpoint when it is tried again."""
+GPU_SEARCH = replace(GPU_TRAIN, exclusive_gpu=True)
+"""Training after a latency probe, whose timings mean nothing on a GPU that pods share."""
 GPU_INFER = Profile(
     cpus="2", memory="8Gi", memory_limit="16Gi", timeout=14400, retries=1, shared_memory="1Gi", exclusive_gpu=True
 )

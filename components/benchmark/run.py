@@ -1,6 +1,6 @@
 """The benchmark step: adds a rung's candidates to the board, measured side by side with the baseline."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from components.benchmark.rows import Origin, Sheet, model_file, timing_details,
 from components.benchmark.trial import best_setting
 from components.core.contracts.job import Job, Metric, Runtime
 from components.core.contracts.leaderboard import Leaderboard
+from components.core.contracts.search import Entry as SearchEntry
 from components.core.contracts.training import TrainingCard
 from components.core.contracts.variant import Manifest, Status, Variant
 from components.core.errors import StepError, UserError
@@ -30,6 +31,7 @@ _CARD_FACTS = {
     "steps",
     "wall_seconds",
     "core_seconds",
+    "search",
     "step_speedup",
     "memory_ratio",
     "accuracy_before",
@@ -46,10 +48,18 @@ class _Folder:
     path: Path
     uri: str
     variants: tuple[Variant, ...]
+    input_shape: tuple[int, ...]
+    """What they take; a rung may have trained a model of another input size than the user's."""
 
     @staticmethod
     def read(path: Path, uri: str | None) -> "_Folder":
-        return _Folder(path, uri or str(path.resolve()), tuple(Manifest.read(path).variants))
+        manifest = Manifest.read(path)
+        return _Folder(path, uri or str(path.resolve()), tuple(manifest.variants), manifest.input_shape)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of an image that they take."""
+        return self.input_shape[2:] if len(self.input_shape) == 4 else None
 
 
 def run_benchmark(
@@ -106,7 +116,11 @@ def _of_training(folder: _Folder, card: TrainingCard | None) -> _Folder:
     """The variants of a model that a rung trained, under ids and techniques of their own."""
     if card is None:
         return folder
-    facts = card.model_dump(mode="json", include=_CARD_FACTS)
+    facts = card.model_dump(mode="json", include=_CARD_FACTS, exclude_none=True)
+    others: tuple[Variant, ...] = ()
+    if card.search:
+        facts["search"] = card.search.summary()
+        others = tuple(_untrained(card.rung, entry, folder.variants[0].runtime) for entry in card.search.others())
     variants = tuple(
         variant.model_copy(
             update={
@@ -117,7 +131,20 @@ def _of_training(folder: _Folder, card: TrainingCard | None) -> _Folder:
         )
         for variant in folder.variants
     )
-    return _Folder(folder.path, folder.uri, variants)
+    return replace(folder, variants=(*variants, *others))
+
+
+def _untrained(rung: str, entry: SearchEntry, runtime: Runtime) -> Variant:
+    """The row of a candidate that a search looked at and did not hand on."""
+    status = Status.FAILED if entry.outcome == "failed" else Status.SKIPPED
+    return Variant(
+        id=f"{rung}-{entry.id}",
+        runtime=runtime,
+        techniques=[rung, entry.id],
+        status=status,
+        reason=entry.reason,
+        details={"probe": {name: value for name, value in entry.row().items() if value and name != "reason"}},
+    )
 
 
 @dataclass(frozen=True)
@@ -225,7 +252,7 @@ class _Benchmark:
         known = next((row.accuracy for row in board.candidates if row.id == name), None)
         sheet = Sheet(self.rung, metric, [name, *(one.id for one in variants)], known.value if known else None)
         entries = [
-            Entry(variant, folder.path, self._threads(variant, baseline), baseline.passive)
+            Entry(variant, folder.path, self._threads(variant, baseline), baseline.passive, folder.size)
             for variant in variants
             if not self._untimed(variant, folder, sheet)
         ]

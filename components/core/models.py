@@ -48,7 +48,7 @@ def load_torch_model(source: ModelSource, bundle_model_folder: Path) -> "torch.n
         return load_program(bundled(source.program, bundle_model_folder))
     if not source.factory or not source.weights:
         raise UserError(f"model.onnx {source.onnx} is no torch model; give model.factory with model.weights")
-    model = _call_factory(source.factory, source.kwargs)
+    model = call_factory(source.factory, source.kwargs)
     path = bundled(source.weights, bundle_model_folder)
     _load_weights(model, read_state_dict(path), path, source.factory)
     return model.eval()
@@ -127,7 +127,12 @@ def _plain_state_dict(state: object, path: Path) -> "dict[str, torch.Tensor]":
     raise UserError(f"weights {path.name} are no plain state dict (name -> tensor) but a dict with {keys}{hint}")
 
 
-def _call_factory(factory: str, kwargs: dict[str, Any]) -> "torch.nn.Module":
+def call_factory(factory: str, kwargs: dict[str, Any]) -> "torch.nn.Module":
+    """What a job's factory returns, as it initialised it.
+
+    Raises:
+        UserError: it cannot be imported or called, or returns something else.
+    """
     import torch
 
     function = _import_factory(factory)

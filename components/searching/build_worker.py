@@ -12,6 +12,8 @@ from components.core.contracts.base import Contract
 from components.core.contracts.job import Job
 from components.core.contracts.variant import Manifest
 from components.core.errors import StepError, UserError
+from components.core.tensorrt_tools.modules import MODULES
+from components.engine.run import run_engine
 from components.export.run import export_untrained
 from components.int8.run import run_int8
 from components.surgery.run import run_surgery
@@ -33,17 +35,22 @@ def build(request: BuildRequest) -> list[dict[str, Any]]:
     """The entrant's forms, each a variant and the folder that its file is in."""
     job, out = request.job, request.out
     export_untrained(job, request.bundle, out / "exported")
-    surgered = out / "surgered"
-    forms = _forms(run_surgery(job, out / "exported", surgered), surgered)
+    run_surgery(job, out / "exported", out / "surgered")
+    forms = _forms(job, out / "surgered")
     if request.int8:
         quick = {"calibration_images": CALIBRATION_SAMPLES, "calibration_time": 1e-3, "control_images": 0}
         hasty = job.model_copy(update={"budget": job.budget.model_copy(update=quick)})
-        made = run_int8(hasty, surgered, request.bundle, out / "int8")
-        forms += [form for form in _forms(made, out / "int8") if form["variant"]["id"].startswith("int8-")]
+        run_int8(hasty, out / "surgered", request.bundle, out / "int8")
+        forms += [form for form in _forms(job, out / "int8") if form["variant"]["id"].startswith("int8-")]
     return forms
 
 
-def _forms(manifest: Manifest, folder: Path) -> list[dict[str, Any]]:
+def _forms(job: Job, folder: Path) -> list[dict[str, Any]]:
+    if any(runtime in MODULES for runtime in job.target.runtimes):
+        engines = folder.with_name(f"{folder.name}-engines")
+        run_engine(job, folder, engines)
+        folder = engines
+    manifest = Manifest.read(folder)
     return [
         {"variant": variant.model_dump(mode="json"), "folder": str(folder.resolve())} for variant in manifest.variants
     ]

@@ -39,6 +39,9 @@ class Setting:
     identity: str
     """Of the search; each training's is made of it and the entrant's id."""
     bundle_uri: str = ""
+    probe_wall_seconds: float = 0.0
+    """What the probe spent of the limits, and its processor time."""
+    probe_core_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,8 @@ class _Race:
     def _limits(self, name: str, training: Any) -> dict[str, float | None]:
         """The job's limits are of the whole search: what the others spent is not this one's to spend."""
         last = [rounds[-1] for other, rounds in self.rounds().items() if other != name]
-        wall, core = sum(one.wall_seconds for one in last), sum(one.core_seconds for one in last)
+        wall = self._setting.probe_wall_seconds + sum(one.wall_seconds for one in last)
+        core = self._setting.probe_core_seconds + sum(one.core_seconds for one in last)
         return {
             "max_time": max(training.max_time - wall, 1e-3) if training.max_time is not None else None,
             "max_core_time": max(training.max_core_time - core, 1e-3) if training.max_core_time is not None else None,

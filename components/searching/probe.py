@@ -69,15 +69,13 @@ def probe(
     Raises:
         StepError: the user's model cannot be timed, or no runtime of the job runs here.
     """
-    if all(availability(runtime, job.target.device) for runtime in _timed(job)):
-        reasons = "; ".join(f"{runtime}: {availability(runtime, job.target.device)}" for runtime in _timed(job))
-        raise StepError(f"no runtime of target.runtimes can be timed here, so no candidate can be probed ({reasons})")
+    runtimes = _timed_here(job)
     group: list[_Built] = []
     for number, entrant in enumerate(entrants):
         if entrant.id in notes.section(SECTION):
             continue
         progress(f"making {entrant.id} fit for the target", number, len(entrants))
-        built = _build(entrant, bundle, settings, work)
+        built = _build(entrant, bundle, runtimes, settings, work)
         if not built.forms:
             _note(notes, [_failed(built)])
             continue
@@ -97,18 +95,33 @@ def core_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
-def _timed(job: Job) -> list[Runtime]:
-    return [runtime for runtime in job.target.runtimes if runtime is not Runtime.TORCH]
+def _timed_here(job: Job) -> list[Runtime]:
+    """The job's runtimes that run here; entrants are made fit for no others."""
+    reasons = {
+        runtime: availability(runtime, job.target.device)
+        for runtime in job.target.runtimes
+        if runtime is not Runtime.TORCH  # as which the user's own model runs
+    }
+    usable: list[Runtime] = [runtime for runtime, reason in reasons.items() if reason is None]
+    if not usable:
+        words = "; ".join(f"{runtime}: {reason}" for runtime, reason in reasons.items())
+        raise StepError(
+            f"no candidate can be probed, since no runtime of target.runtimes can be timed here "
+            f"({words or 'torch runs the model as it is'})"
+        )
+    return usable
 
 
-def _build(entrant: Entrant, bundle: Path, settings: Search, work: Path) -> _Built:
+def _build(entrant: Entrant, bundle: Path, runtimes: list[Runtime], settings: Search, work: Path) -> _Built:
     """Makes an entrant's forms in a process of its own: whatever it does, only that entrant is out."""
     began = time.perf_counter()
     built = _Built(entrant, Facts(), 0.0, [])
     folder = work / entrant.id
     try:
         built.facts = make_folder(entrant, bundle, folder)
-        request = BuildRequest(job=entrant.job, bundle=folder, out=folder / "forms", int8=settings.probe_int8)
+        target = entrant.job.target.model_copy(update={"runtimes": runtimes})
+        job = entrant.job.model_copy(update={"target": target})
+        request = BuildRequest(job=job, bundle=folder, out=folder / "forms", int8=settings.probe_int8)
         answer = run_apart(BUILDER, request.model_dump(mode="json"), TIME_LIMIT)
         built.reason, built.forms = _usable(entrant.job, answer)
     except DiedError as error:

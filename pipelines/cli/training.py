@@ -1,4 +1,4 @@
-"""`hasten amp`: a rung that trains, alone."""
+"""`hasten amp`, `hasten backbone`: a rung that trains, alone."""
 
 import os
 import sys
@@ -11,17 +11,19 @@ from pipelines.cli.app import app
 from pipelines.cli.steps import _STEPS, Json, Out, _progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from components.core.contracts.job import Job
     from components.core.contracts.training import TrainingCard
 
+    Rung = Callable[[Job, Path, Path], tuple[TrainingCard, Job]]
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job.", show_default=False)]
 _SIGNALLED = 128
 
 
 @app.command(rich_help_panel=_STEPS)
-def amp(
-    job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job.", show_default=False)],
-    out: Out,
-    as_json: Json = False,
-) -> None:
+def amp(job_file: JobFile, out: Out, as_json: Json = False) -> None:
     """Go on training a job's model in mixed precision; its `training` says how.
 
     Ctrl-C stops at the next step with a checkpoint; the same command goes on from there.
@@ -31,6 +33,27 @@ def amp(
     `hasten amp job.yaml --out work/trained`
     """
     from components.amp.run import run_amp
+
+    _alone("amp", run_amp, job_file, out, as_json=as_json)
+
+
+@app.command(rich_help_panel=_STEPS)
+def backbone(job_file: JobFile, out: Out, as_json: Json = False) -> None:
+    """Time a job's model with many untrained backbones, train the few that can win; its `backbone` says which.
+
+    Ctrl-C stops; the same command neither probes nor trains anything again.
+
+    **Example**
+
+    `hasten backbone job.yaml --out work/searched`
+    """
+    from components.backbone.run import run_backbone
+
+    _alone("backbone", run_backbone, job_file, out, as_json=as_json)
+
+
+def _alone(name: str, rung: "Rung", job_file: Path, out: Path, *, as_json: bool) -> None:
+    """Runs a rung on a job and leaves its bundle in `out`."""
     from components.core.contracts.variant import Status
     from components.core.errors import StepError
     from components.core.job_file import read_job
@@ -41,19 +64,19 @@ def amp(
 
     path = search_path(job_file.resolve().parent)
     sys.path[:] = list(dict.fromkeys([*path, *sys.path]))
-    os.environ["PYTHONPATH"] = os.pathsep.join(path)  # of the processes that measure a step
+    os.environ["PYTHONPATH"] = os.pathsep.join(path)  # of the processes that measure, and of those that build
     job = read_job(job_file)
     check_factory(job)
     try:
-        with _progress("amp"), output_folder(out) as folder, bundle_folder(job) as bundle:
-            card, _ = run_amp(job, bundle, folder / "trained")
+        with _progress(name), output_folder(out) as folder, bundle_folder(job) as bundle:
+            card, _ = rung(job, bundle, folder / "trained")
             if card.status is not Status.OK:
-                raise StepError(f"amp: {card.status}: {card.reason}")
+                raise StepError(f"{name}: {card.status}: {card.reason}")
             for made in (folder / "trained").iterdir():
                 made.rename(folder / made.name)
             (folder / "trained").rmdir()
     except StoppedError as stopped:
-        typer.echo(f"hasten: amp: {stopped}", err=True)
+        typer.echo(f"hasten: {name}: {stopped}", err=True)
         raise typer.Exit(_SIGNALLED + stopped.signal_number) from None
     typer.echo(card.model_dump_json(indent=2) if as_json else f"{out}: {_words(card)}")
 
@@ -61,7 +84,8 @@ def amp(
 def _words(card: "TrainingCard") -> str:
     from components.core.formats import fraction, milliseconds, times
 
-    words = [f"{card.steps} of {card.planned_steps} steps in {card.precision} on {card.device}"]
+    words = [f"{card.search.winner}: {card.search.why}"] if card.search else []
+    words += [f"{card.steps} of {card.planned_steps} steps in {card.precision} on {card.device}"]
     if card.step_ms:
         words.append(f"{milliseconds(card.step_ms)} a step")
     if card.step_speedup:

@@ -11,6 +11,7 @@ from kfp.dsl import PipelineTask
 from kfp.dsl.pipeline_channel import PipelineChannel
 
 from components.amp.component import amp
+from components.backbone.component import backbone
 from components.benchmark.component import benchmark
 from components.core.contracts.job import Rung
 from components.core.images import TORCH_IMAGE
@@ -22,10 +23,12 @@ from components.report.component import report
 from pipelines.compress.pipeline import compress
 from pipelines.ladder.prepare import destination, keep, pass_on, prepare
 from pipelines.ladder.training import compress_trained
-from pipelines.scheduling import CPU, GPU_INFER, GPU_RESOURCE, GPU_TRAIN, LIGHT, Gpu, place
+from pipelines.scheduling import CPU, GPU_INFER, GPU_RESOURCE, GPU_SEARCH, GPU_TRAIN, LIGHT, Gpu, place
 
-TRAINERS = {Rung.AMP: amp}
+TRAINERS = {Rung.AMP: amp, Rung.BACKBONE: backbone}
 """Rungs that train: each takes the job and the bundle, and makes a new bundle or says why not."""
+SEARCHERS = (Rung.BACKBONE,)
+"""Those of them that choose what to train by the goal, which is part of their job then."""
 
 
 class Result(NamedTuple):
@@ -42,6 +45,7 @@ class _Run(NamedTuple):
     job: PipelineChannel
     recipe: PipelineChannel
     training: PipelineChannel
+    search: PipelineChannel
     bundle_uri: PipelineChannel
     baseline_uri: PipelineChannel
     code_version: PipelineChannel
@@ -57,7 +61,7 @@ def _climb(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineChannel:
         rung=str(rung),
         code_version=run.code_version,
         started=run.started,
-        training=run.training if rung.trains else "",
+        training=(run.search if rung in SEARCHERS else run.training) if rung.trains else "",
         bundle_uri=run.bundle_uri,
         run_id=run.run_id,
     )
@@ -79,7 +83,7 @@ def _compressed(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineTask:
 
 def _trained(run: _Run, rung: Rung, board: PipelineChannel, training: PipelineChannel) -> PipelineTask:
     trained = TRAINERS[rung](job=training, bundle_uri=run.bundle_uri, code_version=run.code_version)
-    place(trained, GPU_TRAIN, run.gpu._replace(image=TORCH_IMAGE))
+    place(trained, GPU_SEARCH if rung in SEARCHERS else GPU_TRAIN, run.gpu._replace(image=TORCH_IMAGE))
     made = {name: trained.outputs[name] for name in ("recipe", "bundle_uri", "status", "reason")}
     return compress_trained(**_measured_against(run, rung, board), **made)
 
@@ -173,6 +177,7 @@ def ladder(
         job=out["job"],
         recipe=out["recipe"],
         training=out["training"],
+        search=out["search"],
         bundle_uri=bundle_uri,
         baseline_uri=exported.outputs["Output"],
         code_version=out["code_version"],

@@ -9,7 +9,9 @@ from pipelines import scheduling
 
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests" / "pipelines"
 ON_GPU = ("benchmark", "engine")
-TRAINS = ("amp",)
+TRAINS = ("amp", "backbone")
+SEARCHES = ("backbone",)
+"""Those that time before they train."""
 LIGHT = ("decide", "destination", "fetch", "keep", "leaderboard", "note", "pass-on", "prepare", "publish", "report")
 
 
@@ -62,15 +64,16 @@ def test_only_builds_benchmarks_and_training_ask_for_the_gpu_that_the_run_choose
         assert usual == {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
         assert chosen["tolerationJson"]["componentInputParameter"]
         (shared,) = config["emptyDirMounts"]
-        if name in TRAINS:
+        if name in TRAINS and name not in SEARCHES:
             assert "nodeAffinity" not in config  # a shared GPU trains as well, only later
             assert shared["sizeLimit"] == "8Gi"
             continue
-        assert container["image"].startswith("{{$.inputs.parameters['")
+        assert name in SEARCHES or container["image"].startswith("{{$.inputs.parameters['")
         (term,) = config["nodeAffinity"]
         expected = {"key": "nvidia.com/gpu.sharing-strategy", "operator": "NotIn", "values": ["mps", "time-slicing"]}
         assert term["matchExpressions"] == [expected], "what is timed on a shared GPU means nothing"
-        assert shared == {"volumeName": "shm", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "1Gi"}
+        size = "8Gi" if name in SEARCHES else "1Gi"
+        assert shared == {"volumeName": "shm", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": size}
     assert set(ON_GPU) <= seen
 
 
@@ -87,7 +90,7 @@ def test_every_task_is_tried_again_with_growing_pauses(pipeline):
         policy = task["retryPolicy"]
         kind = name.split("-")[0]
         profiles = {**dict.fromkeys(ON_GPU, scheduling.GPU_INFER), **dict.fromkeys(LIGHT, scheduling.LIGHT)}
-        profiles |= dict.fromkeys(TRAINS, scheduling.GPU_TRAIN)
+        profiles |= dict.fromkeys(TRAINS, scheduling.GPU_TRAIN) | dict.fromkeys(SEARCHES, scheduling.GPU_SEARCH)
         expected = profiles.get(kind, scheduling.CPU)
         assert policy["maxRetryCount"] == expected.retries, name
         assert policy["backoffDuration"] == "30s"

@@ -34,6 +34,7 @@ class Rung(StrEnum):
     INT8 = "int8"
     FP16 = "fp16"
     AMP = "amp"
+    BACKBONE = "backbone"
 
     @property
     def trains(self) -> bool:

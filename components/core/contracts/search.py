@@ -80,6 +80,21 @@ class SearchCard(Contract):
         default=None, description="estimate: steps left out by halving, at each entrant's own measured cost of a step"
     )
 
+    @property
+    def wall_seconds(self) -> float:
+        """Of probing and of all trainings, over all interruptions."""
+        trained = sum(entry.rounds[-1].wall_seconds for entry in self.entries if entry.rounds)
+        return sum(entry.probe.seconds for entry in self.entries) + trained
+
+    @property
+    def core_seconds(self) -> float:
+        """Processor time of probing and of all trainings, over all interruptions."""
+        return self.probe_core_seconds + self.trained_core_seconds
+
+    def others(self) -> list[Entry]:
+        """Everyone but the winner."""
+        return [entry for entry in self.entries if entry.id != self.winner]
+
     def summary(self) -> dict[str, Any]:
         """For the rows of the board: numbers, and a table of the entrants."""
         return self.model_dump(mode="json", exclude={"entries", "settings"}) | {

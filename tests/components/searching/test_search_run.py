@@ -122,4 +122,4 @@ def test_no_runtime_that_can_be_timed_is_a_reason(tmp_path):
     job, bundle = make_bundle(tmp_path / "job", target={"runtimes": ["tensorrt"], "input_shape": [1, 3, 96, 96]})
     card = search(tmp_path, job, bundle, lambda given, _: [sized(given, 0)])
     assert card.status is Status.FAILED
-    assert "no runtime of target.runtimes can be timed here" in card.reason
+    assert "no runtime of target.runtimes can be timed here (tensorrt: no GPU)" in card.reason
