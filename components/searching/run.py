@@ -144,11 +144,12 @@ def _searched(
     accuracy = (before or {}).get(str(job.goal.metric))
     wanted = accuracy - job.goal.max_accuracy_drop if accuracy is not None else None
     known = {one.id: one for one in probed}
-    spent = {
-        "probe_wall_seconds": sum(one.seconds for one in probed),
-        "probe_core_seconds": search.probe_core_seconds,
-    }
-    raced = halve(survivors, known, replace(setting, **spent), work, notes, wanted)
+    setting = replace(
+        setting,
+        probe_wall_seconds=sum(one.seconds for one in probed),
+        probe_core_seconds=search.probe_core_seconds,
+    )
+    raced = halve(survivors, known, setting, work, notes, wanted)
     search = search.model_copy(update={"entries": entries_of(probed, decisions, raced)} | costs(raced, decisions))
     if not raced.finalists:
         reason = f"none of {len(survivors)} candidates could be trained: {_reasons(search.entries)}"
