@@ -15,7 +15,7 @@ from components.core.errors import UserError
 from components.core.machine import usable_cores
 from components.core.runtimes.interface import availability
 from components.core.stepping import progress as step_progress
-from components.core.tasks.detection import read_split
+from components.core.tasks.detection_adapter import DetectionAdapter
 
 _BY_SUFFIX = {
     ".onnx": (Runtime.ONNXRUNTIME, Runtime.OPENVINO),
@@ -72,12 +72,12 @@ def measure_files(
     variants = _variants(files, runtimes)
     shape = _input_shape(files[0])
     height, width = input_size or _input_size(files[0], shape)
+    adapter = DetectionAdapter(height, width)
     track = Track(
-        split=read_split(annotations, images),
-        images=images,
-        batch=max(shape[0], 1) if len(shape) == 4 else 1,
-        height=height,
-        width=width,
+        adapter=adapter,
+        split=adapter.read(annotations, images),
+        media=images,
+        input_shape=(max(shape[0], 1) if len(shape) == 4 else 1, 3, height, width),
         out=out,
         pace=Pace(rounds, round_time, seed),
     )

@@ -8,11 +8,11 @@ from typing import Any
 
 from components.benchmark.process import WorkerError, WorkerProcess
 from components.benchmark.rounds import Contestant, Pace, is_stable, run_rounds, speedup
-from components.core.contracts.job import Job, Metric
+from components.core.contracts.job import Job, Metric, Preprocess, Task
 from components.core.contracts.leaderboard import Latency, Ratio
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
-from components.core.tasks.detection import DetectionSplit, evaluate, read_detections
+from components.core.tasks.adapter import MEDIA, Dataset, TaskAdapter
 
 Progress = Callable[[str, float | None, float | None], None]
 
@@ -34,19 +34,24 @@ class Entry:
 class Track:
     """Where and how long it is measured: the same for every entry."""
 
-    split: DetectionSplit
-    images: Path
-    height: int
-    width: int
+    adapter: TaskAdapter
+    split: Dataset
+    input_shape: tuple[int, ...]
+    """Of the job's target; the first side is the batch."""
     out: Path
     pace: Pace
+    media: Path | None = None
+    """Folder of the samples' files; default: the one beside the split's own file."""
     job: Job | None = None
     bundle: Path | None = None
-    batch: int = 1
-    """Images of one call."""
     warmup_seconds: float = 5.0
     load_silence: float = 600.0
     """Seconds that loading and compiling a model may take."""
+
+    @property
+    def batch(self) -> int:
+        """Samples of one call."""
+        return self.input_shape[0]
 
 
 @dataclass
@@ -67,7 +72,7 @@ class Measured:
     stable: bool = False
     rounds: int = 0
     batch: int = 1
-    """Images of one call; latencies are those of a call."""
+    """Samples of one call; latencies are those of a call."""
     scores: dict[Metric, float] = field(default_factory=dict)
     peak_rss_bytes: int | None = None
     detections: Path | None = None
@@ -199,10 +204,13 @@ def _load_fields(entry: Entry, track: Track) -> dict[str, Any]:
         "bundle": str(track.bundle.resolve()) if track.bundle else None,
         "threads": entry.threads,
         "batch": track.batch,
-        "height": entry.size[0] if entry.size else track.height,
-        "width": entry.size[1] if entry.size else track.width,
+        "task": {
+            "task": track.job.task if track.job else Task.DETECTION,
+            "input_shape": (*track.input_shape[:2], *entry.size) if entry.size else track.input_shape,
+            "preprocess": (track.job.preprocess if track.job else Preprocess()).model_dump(mode="json"),
+        },
         "annotations": str(track.split.annotations.resolve()),
-        "images": str(track.images.resolve()),
+        "media": str((track.media or track.split.annotations.parent / MEDIA).resolve()),
     }
 
 
@@ -239,9 +247,11 @@ def _take_accuracy(result: Measured, one: Contestant, track: Track) -> None:
     path = track.out / "detections" / f"{one.id}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        answer = one.worker.ask("accuracy", "detecting on the test split", track.pace.silence, path=str(path.resolve()))
+        answer = one.worker.ask(
+            "accuracy", "predicting on the test split", track.pace.silence, path=str(path.resolve())
+        )
         result.peak_rss_bytes, result.detections = answer["peak_rss_bytes"], path
-        result.scores = evaluate(read_detections(path), track.split)
+        result.scores = track.adapter.evaluate(track.adapter.read_predictions(path), track.split)
     except WorkerError as error:
         one.failure = error
     except StepError as error:

@@ -10,7 +10,7 @@ from components.benchmark.process import WorkerError
 from components.benchmark.rounds import Pace
 from components.benchmark.rows import Origin, Sheet, model_file, timing_details, untimed_reason
 from components.benchmark.trial import best_setting
-from components.core.contracts.job import Job, Metric, Runtime
+from components.core.contracts.job import Job, Runtime, Task
 from components.core.contracts.leaderboard import Leaderboard
 from components.core.contracts.search import Entry as SearchEntry
 from components.core.contracts.training import TrainingCard
@@ -21,7 +21,7 @@ from components.core.machine import describe, usable_cores
 from components.core.runtimes.interface import availability
 from components.core.stepping import announce_board
 from components.core.stepping import progress as step_progress
-from components.core.tasks.detection import read_split
+from components.core.tasks.adapter import read_split, task_adapter
 
 BASELINE_RUNG = "baseline"
 _CARD_FACTS = {
@@ -222,15 +222,11 @@ class _Benchmark:
 
     def track(self) -> Track:
         """The test split and the pace of the budget."""
-        images = self.bundle / "data" / "test" / "images"
-        batch, _, height, width = self.job.target.input_shape
-        budget = self.job.budget
+        budget, adapter = self.job.budget, task_adapter(self.job, self.bundle)
         return Track(
-            split=read_split(images.parent / "annotations.json", images),
-            images=images,
-            batch=batch,
-            height=height,
-            width=width,
+            adapter=adapter,
+            split=read_split(adapter, self.bundle, "test"),
+            input_shape=self.job.target.input_shape,
             out=self.out,
             pace=Pace(budget.rounds, budget.round_time, budget.seed),
             job=self.job,
@@ -260,7 +256,7 @@ class _Benchmark:
         def add(result: Measured) -> None:
             is_baseline = result.entry is baseline
             if is_baseline:
-                _refuse_zero(result.scores[metric], metric, baseline.variant)
+                _refuse_zero(result.scores[metric], self.job, baseline.variant)
             origin = self._origin(result.entry.variant, self.exported if is_baseline else folder)
             sheet.add_measured(result, origin, self._details(result, tried if is_baseline else {}))
             announce_board(_extended(board, sheet))
@@ -319,11 +315,19 @@ def _extended(board: Leaderboard, sheet: Sheet) -> Leaderboard:
     return board.model_copy(update={"candidates": [*board.candidates, *sheet.in_order()]})
 
 
-def _refuse_zero(value: float, metric: Metric, baseline: Variant) -> None:
+_CHECK = {
+    Task.DETECTION: "its labels are the category ids of data.test, and that it takes RGB images in 0..1",
+    Task.CLASSIFICATION: "data.labels has the classes in the order of its outputs, and preprocess as in its training",
+    Task.TEXT: "data.labels has the classes in the order of its outputs, and the tokenizer is the model's own",
+    Task.AUDIO: "data.labels has the classes in the order of its outputs, and preprocess as in its training",
+}
+
+
+def _refuse_zero(value: float, job: Job, baseline: Variant) -> None:
     if value == 0:
         raise UserError(
-            f"the model scores 0 {metric_name(metric)} on the test split ({baseline.id}), so no drop could be seen: "
-            "check that its labels are the category ids of data.test, and that it takes RGB images in 0..1"
+            f"the model scores 0 {metric_name(job.goal.metric)} on the test split ({baseline.id}), so no drop could be "
+            f"seen: check that {_CHECK[job.task]}"
         )
 
 

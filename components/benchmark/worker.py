@@ -1,12 +1,12 @@
-"""One candidate in a process of its own: loads it, runs it when told, reports times and detections.
+"""One candidate in a process of its own: loads it, runs it when told, reports times and predictions.
 
 ``python -m components.benchmark.worker``: a JSON object a line on standard input, answers on standard output. Between
 commands it is blocked on its input and uses no processor. Commands:
 
-``load``      {variant, folder, job, bundle, threads, batch, height, width, annotations, images}
+``load``      {variant, folder, job, bundle, threads, batch, task, annotations, media}
 ``warmup``    {seconds}: calls until they stop getting faster
 ``round``     {seconds}: timed calls
-``accuracy``  {path}: detections of every image, written there; ``progress`` lines show that it is alive
+``accuracy``  {path}: predictions for every sample, written there; ``progress`` lines show that it is alive
 ``quit``
 
 An answer is ``{"ok": {...}}`` or ``{"error": reason, "kind": "user" | "step" | "internal"}``.
@@ -23,24 +23,15 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from components.core.contracts.job import Job
+from components.core.contracts.job import Job, Preprocess, Task
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError, UserError
 from components.core.runtimes.interface import Session, load_session
-from components.core.tasks.detection import (
-    Detections,
-    DetectionSplit,
-    Image,
-    fit,
-    in_batches,
-    read_split,
-    unfit,
-    write_detections,
-)
+from components.core.tasks.adapter import Dataset, TaskAdapter, adapter_of, stack
 
 MIN_CALLS = 3
 """Calls of a round at least, however slow they are."""
-PRELOADED_IMAGES, PRELOADED_BYTES = 16, 64 * 2**20
+PRELOADED_SAMPLES, PRELOADED_BYTES = 16, 64 * 2**20
 """Decoded images that a round rotates through, at most; at least one."""
 _WARM = 0.97
 """Warm when a window of calls takes more than this share of the best window before it."""
@@ -53,11 +44,11 @@ class Worker:
     def __init__(self, answer: Callable[[dict[str, Any]], None]) -> None:
         self._answer = answer
         self._session: Session | None = None
-        self._split: DetectionSplit | None = None
-        self._size = (0, 0)
+        self._adapter: TaskAdapter | None = None
+        self._split: Dataset | None = None
         self._batch = 1
-        self._images: list[Image] = []
-        self._next_image = 0
+        self._samples: list[Any] = []
+        self._next_sample = 0
 
     def load(
         self,
@@ -67,16 +58,21 @@ class Worker:
         bundle: str | None,
         threads: int,
         batch: int,
-        height: int,
-        width: int,
+        task: dict[str, Any],
         annotations: str,
-        images: str,
+        media: str,
     ) -> dict[str, Any]:
-        """Loads the model and decodes the images of the rounds."""
+        """Loads the model and decodes the samples of the rounds."""
         started = time.perf_counter()
-        self._size, self._batch = (height, width), batch
-        self._split = read_split(Path(annotations), Path(images))
-        self._images = _preload(self._split)
+        self._batch = batch
+        self._adapter = adapter_of(
+            Task(task["task"]),
+            task["input_shape"],
+            Preprocess.model_validate(task["preprocess"]),
+            Path(bundle) if bundle else None,
+        )
+        self._split = self._adapter.read(Path(annotations), Path(media))
+        self._samples = _preload(self._split)
         self._session = load_session(
             Variant.model_validate(variant),
             Path(folder),
@@ -84,7 +80,7 @@ class Worker:
             Path(bundle) if bundle else None,
             threads,
         )
-        return {"seconds": time.perf_counter() - started, "affinity": _affinity(), "timed_images": len(self._images)}
+        return {"seconds": time.perf_counter() - started, "affinity": _affinity(), "timed_samples": len(self._samples)}
 
     def warmup(self, seconds: float) -> dict[str, Any]:
         """Calls in windows of three until a window is no faster than the best before it, or the time is up."""
@@ -110,53 +106,54 @@ class Worker:
         return {"end_to_end_ms": end_to_end, "model_ms": model}
 
     def accuracy(self, path: str) -> dict[str, Any]:
-        """Detections of every image of the split, batch after batch."""
-        assert self._split is not None
-        found: dict[str, Detections] = {}
+        """Predictions for every sample of the split, batch after batch."""
+        if self._split is None or self._adapter is None:
+            raise StepError("nothing was loaded")
+        found: dict[str, Any] = {}
         told = time.monotonic()
-        for start in range(0, len(self._split.images), self._batch):
-            group = self._split.images[start : start + self._batch]
-            detections, _ = self._detect([image.load() for image in group])
-            found |= {image.file_name: one for image, one in zip(group, detections, strict=True)}
+        for start in range(0, len(self._split.samples), self._batch):
+            group = self._split.samples[start : start + self._batch]
+            predictions, _ = self._predict([sample.load() for sample in group])
+            found |= {sample.name: one for sample, one in zip(group, predictions, strict=True)}
             if time.monotonic() - told > _ALIVE_SECONDS:
                 told = time.monotonic()
-                self._answer({"progress": [len(found), len(self._split.images)]})
-        write_detections(Path(path), found)
-        return {"images": len(found), "peak_rss_bytes": peak_rss_bytes()}
+                self._answer({"progress": [len(found), len(self._split.samples)]})
+        self._adapter.write_predictions(Path(path), found)
+        return {"samples": len(found), "peak_rss_bytes": peak_rss_bytes()}
 
     def _timed_call(self) -> tuple[float, float]:
         """Milliseconds of one call, which is one batch: end to end, and in the model."""
-        places = range(self._next_image, self._next_image + self._batch)
-        images = [self._images[place % len(self._images)] for place in places]
-        self._next_image += self._batch
+        places = range(self._next_sample, self._next_sample + self._batch)
+        samples = [self._samples[place % len(self._samples)] for place in places]
+        self._next_sample += self._batch
         started = time.perf_counter()
-        _, model = self._detect(images)
+        _, model = self._predict(samples)
         return round(1e3 * (time.perf_counter() - started), 4), round(1e3 * model, 4)
 
-    def _detect(self, images: Sequence[Image]) -> tuple[list[Detections], float]:
-        """Decoded images in, boxes in image pixels out; with the seconds that the model itself took.
+    def _predict(self, samples: Sequence[Any]) -> tuple[list[Any], float]:
+        """Loaded samples in, predictions in their terms out; with the seconds that the model itself took.
 
-        A batch is filled up with its last image, whose further detections nobody sees.
+        A batch is filled up with its last sample, whose further predictions nobody sees.
         """
-        if self._session is None:
+        if self._session is None or self._adapter is None:
             raise StepError("nothing was loaded")
-        fitted, scales = zip(*(fit(image, *self._size) for image in images), strict=True)
-        batch = fitted[0] if self._batch == 1 else in_batches(fitted, self._batch)[0]
+        adapter = self._adapter
+        encoded, contexts = zip(*(adapter.encode(sample) for sample in samples), strict=True)
+        batch = stack(encoded, self._batch)
         started = time.perf_counter()
         found = self._session.run(batch)
         model = time.perf_counter() - started
-        return [
-            one._replace(boxes=unfit(one.boxes, scale)) for one, scale in zip(found[: len(images)], scales, strict=True)
-        ], model
+        pairs = zip(found[: len(samples)], contexts, strict=True)
+        return [adapter.decode(one, context) for one, context in pairs], model
 
 
-def _preload(split: DetectionSplit) -> list[Image]:
-    images: list[Image] = []
-    for image in split.images[:PRELOADED_IMAGES]:
-        images.append(image.load())
-        if sum(one.nbytes for one in images) > PRELOADED_BYTES:
+def _preload(split: Dataset) -> list[Any]:
+    samples: list[Any] = []
+    for sample in split.samples[:PRELOADED_SAMPLES]:
+        samples.append(sample.load())
+        if sum(getattr(one, "nbytes", 0) for one in samples) > PRELOADED_BYTES:
             break
-    return images
+    return samples
 
 
 def peak_rss_bytes() -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from components.core.contracts.job import Metric, Runtime
 from components.core.contracts.leaderboard import Candidate, Leaderboard
 
-_METRICS = {Metric.MAP50: "mAP50", Metric.MAP: "mAP"}
+_METRICS = {Metric.MAP50: "mAP50", Metric.MAP: "mAP", Metric.ACCURACY: "accuracy", Metric.MACRO_F1: "macro F1"}
 _RUNTIMES = {
     Runtime.TORCH: "PyTorch eager",
     Runtime.ONNXRUNTIME: "ONNX Runtime",

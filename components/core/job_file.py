@@ -26,10 +26,8 @@ _PATH_FIELDS = (
     ("model", "weights"),
     ("model", "program"),
     ("model", "onnx"),
-    ("data", "train", "annotations"),
-    ("data", "train", "images"),
-    ("data", "test", "annotations"),
-    ("data", "test", "images"),
+    *(("data", split, field) for split in ("train", "test") for field in ("annotations", "images", "audio")),
+    ("preprocess", "tokenizer"),
     ("publish", "to"),
 )
 
@@ -228,7 +226,8 @@ def _describe_one(problem: ErrorDetails, contract: type[BaseModel]) -> str:
         case "missing":
             return f"{where}: is missing{_help(contract, loc)}"
         case "value_error":
-            return f"{where}: {message}"
+            # What the job as a whole finds names its own field.
+            return f"{where}: {message}" if loc else message
         case "enum":
             accepted = str(problem.get("ctx", {}).get("expected", message)).replace("'", "").replace(" or ", ", ")
             hint = _did_you_mean(str(problem["input"]), accepted.split(", "))

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.core.feeds import Batch, feed_of
 from components.core.machine import usable_cores
 from components.core.quantizable import float_tensors, learned_nodes
+from components.core.tasks.adapter import Batch, feed
 
 if TYPE_CHECKING:
     import onnx
@@ -20,7 +20,7 @@ def largest_values(model: "onnx.ModelProto", batches: Sequence[Batch]) -> dict[s
 
     Args:
         model: FP32, with named nodes; at most 2 GiB.
-        batches: inputs: images ``[N, 3, H, W]``, or all inputs by name.
+        batches: real inputs.
 
     Returns:
         Tensor -> largest ``abs(value)`` over all batches; infinite where a value is NaN or infinite.
@@ -39,12 +39,14 @@ def largest_values(model: "onnx.ModelProto", batches: Sequence[Batch]) -> dict[s
     settings.intra_op_num_threads = usable_cores()
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(copy.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-    given = model.graph.input[0].name
-    found = dict.fromkeys([given, *names], 0.0)
+    given = [value.name for value in session.get_inputs()]
+    found = dict.fromkeys([*(name for name in given if name in floats), *names], 0.0)
     for batch in batches:
-        feed = feed_of(batch, given)
-        values = zip([given, *names], [feed[given], *session.run(names, feed)], strict=True)
+        fed = feed(batch, given)
+        values = [*fed.items(), *zip(names, session.run(names, fed), strict=True)]
         for name, value in values:
+            if name not in found:
+                continue
             largest = float(np.abs(value).max(initial=0))
             found[name] = max(found[name], largest if np.isfinite(largest) else np.inf)
     return found

@@ -6,13 +6,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.contracts.job import Job, Runtime
+from components.core.contracts.job import Job, Runtime, Task
 from components.core.contracts.variant import SOURCES, Manifest, Status, Variant
 from components.core.errors import StepError, UserError
 from components.core.files import write_json_atomic
 from components.core.models import bundled, load_torch_model
 from components.core.stepping import progress
-from components.core.tasks.detection import Detections, DetectionSplit, fit, in_batches, per_image, read_split
+from components.core.tasks.adapter import read_split, task_adapter
+from components.core.tasks.detection import Detections, DetectionSplit, fit, in_batches, per_image
+from components.export.labelled import export_labelled, write_labelled_onnx
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +23,8 @@ STOCK = "stock.onnx"
 CANONICAL = "canonical.onnx"
 TRIMMED = "trimmed.onnx"
 PARITY_IMAGES = 4
+PARITY_SAMPLES = 16
+"""Of a classifier, which says one thing a sample and not many."""
 
 Batch = Any
 """float32 array [N, 3, H, W] in 0..1."""
@@ -41,20 +45,14 @@ def run_export(job: Job, bundle: Path, out: Path) -> Manifest:
     Raises:
         UserError: the model cannot be loaded, or needs what hasten cannot do.
     """
-    split = read_split(bundle / "data" / "train" / "annotations.json", bundle / "data" / "train" / "images")
-    count, _, height, width = job.target.input_shape
-    images = split.images[: -(-PARITY_IMAGES // count) * count]
-    batches = in_batches([fit(image.load(), height, width)[0] for image in images], count)
+    split = read_split(task_adapter(job, bundle), bundle, "train")
     (out / SOURCES).mkdir(parents=True, exist_ok=True)
-    model = bundle / "model"
-    if job.model.onnx:
-        untouched, sources, card = _from_onnx(bundled(job.model.onnx, model), out, batches)
-    elif job.model.program:
-        untouched, sources, card = _from_program(load_torch_model(job.model, model), out, batches)
+    if job.task is Task.DETECTION:
+        untouched, sources, card = _detector(job, bundle / "model", split, out)
     else:
-        untouched, sources, card = _from_detector(load_torch_model(job.model, model), split, out, batches)
+        untouched, sources, card = export_labelled(job, bundle, split, PARITY_SAMPLES, out)
     write_json_atomic(out / "export_card.json", card)
-    common = {"task": job.task, "input_shape": job.target.input_shape, "labels": split.categories}
+    common = {"task": job.task, "input_shape": job.target.input_shape, "labels": split.labels}
     Manifest(**common, variants=sources).write(out / SOURCES)
     manifest = Manifest(**common, variants=untouched)
     manifest.write(out)
@@ -79,27 +77,47 @@ def export_untrained(job: Job, bundle: Path, out: Path) -> Manifest:
         StepError: the model does not export.
         UserError: the model cannot be loaded.
     """
+    split = read_split(task_adapter(job, bundle), bundle, "train")
+    model = load_torch_model(job.model, bundle / "model")
+    sources = out / SOURCES
+    sources.mkdir(parents=True, exist_ok=True)
+    if job.task is Task.DETECTION:
+        source = _untrained_detector(job, model, split, sources)
+    else:
+        write_labelled_onnx(job, model, task_adapter(job, bundle), split, sources / STOCK)
+        source = Variant(id="stock", runtime=Runtime.ONNXRUNTIME, techniques=[], file=STOCK)
+    manifest = Manifest(task=job.task, input_shape=job.target.input_shape, labels=split.labels, variants=[source])
+    manifest.write(sources)
+    return manifest
+
+
+def _untrained_detector(job: Job, model: "torch.nn.Module", split: DetectionSplit, sources: Path) -> Variant:
     import torch
 
     from components.export.canonical import canonical, unsupported
     from components.export.onnx_export import StockDetector, export_onnx
 
-    split = read_split(bundle / "data" / "train" / "annotations.json", bundle / "data" / "train" / "images")
     count, _, height, width = job.target.input_shape
     images = [fit(image.load(), height, width)[0] for image in split.images[:count]]
     image = torch.from_numpy(in_batches(images, count)[0])
-    model = load_torch_model(job.model, bundle / "model")
-    sources = out / SOURCES
-    sources.mkdir(parents=True, exist_ok=True)
     if reason := unsupported(model):
         export_onnx(StockDetector(model), image, sources / STOCK, dynamic_detections=True)
-        source = Variant(id="stock", runtime=Runtime.ONNXRUNTIME, techniques=[], file=STOCK, reason=reason)
-    else:
-        export_onnx(canonical(model, height, width), image, sources / CANONICAL)
-        source = Variant(id="canonical", runtime=Runtime.ONNXRUNTIME, techniques=[], file=CANONICAL)
-    manifest = Manifest(task=job.task, input_shape=job.target.input_shape, labels=split.categories, variants=[source])
-    manifest.write(sources)
-    return manifest
+        return Variant(id="stock", runtime=Runtime.ONNXRUNTIME, techniques=[], file=STOCK, reason=reason)
+    export_onnx(canonical(model, height, width), image, sources / CANONICAL)
+    return Variant(id="canonical", runtime=Runtime.ONNXRUNTIME, techniques=[], file=CANONICAL)
+
+
+def _detector(
+    job: Job, model: Path, split: DetectionSplit, out: Path
+) -> tuple[list[Variant], list[Variant], dict[str, Any]]:
+    count, _, height, width = job.target.input_shape
+    images = split.images[: -(-PARITY_IMAGES // count) * count]
+    batches = in_batches([fit(image.load(), height, width)[0] for image in images], count)
+    if job.model.onnx:
+        return _from_onnx(bundled(job.model.onnx, model), out, batches)
+    if job.model.program:
+        return _from_program(load_torch_model(job.model, model), out, batches)
+    return _from_detector(load_torch_model(job.model, model), split, out, batches)
 
 
 def _from_detector(

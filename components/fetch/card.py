@@ -21,14 +21,17 @@ class FetchedFile(Contract):
 class FetchedSplit(Contract):
     """One split of the data."""
 
-    annotations: FetchedFile = Field(description="the source's hash and size, before optional fields were filled in")
+    annotations: FetchedFile | None = Field(
+        description="the source's hash and size, before optional fields were filled in; null for class folders"
+    )
     annotations_sha256: str = Field(description="of the file in the bundle")
-    images_sha256: str = Field(description="over the names and contents of all images")
+    images_sha256: str = Field(description="over the names and contents of all images or recordings")
     images_source: str
-    images: int
+    images: int = Field(description="images or recordings; 0 for texts")
     images_bytes: int
-    boxes: int = Field(description="boxes with an area; the others were left out")
-    categories: dict[int, str]
+    samples: int = Field(default=0, description="what an accuracy counts: images, texts or recordings")
+    boxes: int = Field(default=0, description="boxes with an area; the others were left out")
+    categories: dict[int, str] = Field(description="class ids and names")
     warnings: dict[str, int] = Field(default_factory=dict, description="what was noticed, and how often")
 
 
@@ -38,7 +41,7 @@ class FetchCard(Contract):
     model: list[FetchedFile] = Field(description="the model's own file first, then its external data")
     train: FetchedSplit
     test: FetchedSplit
-    shared_images: int = Field(description="images of `test` that are byte for byte in `train` too; should be 0")
+    shared_images: int = Field(description="samples of `test` that are byte for byte in `train` too; should be 0")
     total_bytes: int
 
     @staticmethod

@@ -81,6 +81,26 @@ class Sources:
             raise UserError(f"{field}: {error}") from error
         return {name: source for name, source in found.items() if source is not None}
 
+    def below(self, field: str, uri: str, suffixes: tuple[str, ...]) -> dict[str, Source]:
+        """Every file with one of the suffixes in a folder and the folders in it, by its relative path.
+
+        Raises:
+            UserError: there is no such folder, or the store does not answer.
+        """
+        try:
+            if is_remote(uri):
+                listed = self.store.below(parse_s3(uri))
+                return {name: Source(item, item.size) for name, item in listed.items() if _ends(name, suffixes)}
+            folder = local_path(uri)
+            if not folder.is_dir():
+                kind = "is a file" if folder.exists() else "does not exist"
+                raise UserError(f"{uri} {kind}; give the folder of the images or its s3:// prefix")
+            paths = (path for path in folder.rglob("*") if _ends(path.name, suffixes))
+            found = {path.relative_to(folder).as_posix(): _find_local(path) for path in paths}
+        except UserError as error:
+            raise UserError(f"{field}: {error}") from error
+        return {name: source for name, source in found.items() if source is not None and not unsafe_path(name)}
+
     def beside(self, field: str, model: Source, location: str) -> Source:
         """The file at a relative location in the folder of a model file.
 
@@ -127,6 +147,10 @@ class Sources:
         if not objects:
             raise UserError(f"{location.uri} holds no object; give the folder of the images or its s3:// prefix")
         return {name: Source(item, item.size) for name, item in objects.items() if name in names}
+
+
+def _ends(name: str, suffixes: tuple[str, ...]) -> bool:
+    return name.lower().endswith(suffixes) and not name.rpartition("/")[2].startswith(".")
 
 
 def _find_local(path: Path) -> Source | None:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.core.contracts.job import Data, Job, ModelSource, Split
+from components.core.contracts.job import Data, Job, ModelSource, Preprocess, Split, Task
 from components.core.errors import UserError
 from components.core.models import bundled
 from components.core.onnx_wire import external_data_files
 from components.core.storage import check_size
+from components.core.tasks.text import TOKENIZER
 from components.fetch.coco import category_names, check_coco, file_names, read_coco
+from components.fetch.labelled import class_names, document_of, find_labelled
 from components.fetch.lookup import Source, Sources
 
 _ACCEPTED: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -26,15 +28,20 @@ class PlannedSplit:
 
     name: str
     source: Split
-    annotations: Source
+    annotations: Source | None
+    """None for class folders, which say everything by their names."""
     document: dict[str, Any]
+    """COCO, or the samples of a classifier."""
     images: dict[str, Source]
+    """Images or recordings by name; empty for texts."""
     warnings: dict[str, int]
+    where: str
+    """Field and file, for messages."""
 
     @property
-    def where(self) -> str:
-        """Field and file, for messages."""
-        return f"data.{self.name}.annotations: {self.source.annotations}"
+    def media(self) -> str:
+        """Where the images or recordings are from; empty for texts."""
+        return self.source.images or self.source.audio or ""
 
     @property
     def images_bytes(self) -> int:
@@ -52,7 +59,8 @@ class Plan:
     @property
     def total_bytes(self) -> int:
         """Size of all of it."""
-        data = sum(split.annotations.size + split.images_bytes for split in self.splits)
+        lists = sum(split.annotations.size for split in self.splits if split.annotations)
+        data = lists + sum(split.images_bytes for split in self.splits)
         return data + sum(source.size for source in self.model.values())
 
 
@@ -63,10 +71,13 @@ def plan_fetch(job: Job, sources: Sources) -> Plan:
         UserError: a file is missing, of the wrong kind, damaged or not sound, or all of it is over
             `data.max_download`; one line that names the field.
     """
-    model = _plan_model(job.model, sources, job.data)
-    splits = tuple(_plan_split(name, getattr(job.data, name), sources, job.data) for name in ("train", "test"))
-    plan = Plan(model, splits)
-    _check_same_categories(*splits)
+    model = _plan_model(job.model, sources, job.data) | _plan_tokenizer(job.preprocess, sources)
+    if job.task is Task.DETECTION:
+        train, test = (_plan_split(name, getattr(job.data, name), sources, job.data) for name in ("train", "test"))
+        plan = Plan(model, (train, test))
+        _check_same_categories(train, test)
+    else:
+        plan = Plan(model, _plan_labelled(job, sources))
     check_size("the model and the data together", plan.total_bytes, job.data.max_download)
     return plan
 
@@ -90,16 +101,39 @@ def _plan_model(model: ModelSource, sources: Sources, data: Data) -> dict[Path, 
     return files
 
 
+def _plan_tokenizer(preprocess: Preprocess, sources: Sources) -> dict[Path, Source]:
+    if not preprocess.tokenizer:
+        return {}
+    field, accepted = "preprocess.tokenizer", "the path or s3:// URI of a tokenizer.json of Hugging Face tokenizers"
+    if not preprocess.tokenizer.lower().endswith(".json"):
+        raise UserError(f"{field}: {preprocess.tokenizer} is no .json file; give {accepted}")
+    return {Path(TOKENIZER): sources.file(field, preprocess.tokenizer, accepted)}
+
+
+def _plan_labelled(job: Job, sources: Sources) -> tuple[PlannedSplit, PlannedSplit]:
+    """Both splits of a classifier, with one list of classes."""
+    train, test = (
+        find_labelled(name, split, job.task, sources)
+        for name, split in (("train", job.data.train), ("test", job.data.test))
+    )
+    labels = class_names(job, train, test)
+    first, second = (
+        PlannedSplit(name, split, found.annotations, document_of(found, labels), found.files, {}, found.where)
+        for name, split, found in (("train", job.data.train, train), ("test", job.data.test, test))
+    )
+    return first, second
+
+
 def _plan_split(name: str, split: Split, sources: Sources, data: Data) -> PlannedSplit:
     field = f"data.{name}.annotations"
     where = f"{field}: {split.annotations}"
-    annotations = sources.file(field, split.annotations, "the path or s3:// URI of a COCO JSON file")
+    annotations = sources.file(field, str(split.annotations), "the path or s3:// URI of a COCO JSON file")
     check_size(where, annotations.size, data.max_download)
     document = read_coco(sources.read(annotations, f"downloading the {name} annotations"), where)
-    images = sources.folder(f"data.{name}.images", split.images, file_names(document))
+    images = sources.folder(f"data.{name}.images", str(split.images), file_names(document))
     findings = check_coco(document, images)
     findings.raise_errors(where)
-    return PlannedSplit(name, split, annotations, document, images, findings.warning_counts())
+    return PlannedSplit(name, split, annotations, document, images, findings.warning_counts(), where)
 
 
 def _check_same_categories(train: PlannedSplit, test: PlannedSplit) -> None:

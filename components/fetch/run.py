@@ -1,20 +1,28 @@
 """Brings a job's model and data to one folder, checked and hashed, or leaves nothing behind."""
 
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 
-from components.core.contracts.job import Job
+from components.core.contracts.job import Job, Task
+from components.core.errors import UserError
 from components.core.files import (
     room_for,
     sha256_file,
     sha256_files,
     sha256_listing,
+    shortened,
     staging,
     write_bytes_atomic,
     write_json_atomic,
 )
 from components.core.stepping import progress
+from components.core.tasks.adapter import ANNOTATIONS, MEDIA
+from components.core.tasks.text import TOKENIZER
 from components.fetch.card import FETCH_CARD, FetchCard, FetchedFile, FetchedSplit
-from components.fetch.coco import Size, category_names, check_coco, check_image_sizes, normalized
+from components.fetch.coco import Findings, Size, category_names, check_coco, check_image_sizes, normalized
+from components.fetch.labelled import check_recordings
 from components.fetch.lookup import Source, Sources
 from components.fetch.plan import Plan, PlannedSplit, plan_fetch
 
@@ -37,10 +45,12 @@ def run_fetch(job: Job, out: Path) -> FetchCard:
     plan = plan_fetch(job, sources)
     with room_for(out, plan.total_bytes), staging(out, replace=True) as folder:
         model = _fetch_model(plan, sources, folder)
-        (train, train_images), (test, test_images) = (_fetch_split(split, sources, folder) for split in plan.splits)
-        shared = len(set(train_images.values()) & set(test_images.values()))
+        fetch_split = _fetch_split if job.task is Task.DETECTION else _labelled_fetcher(job)
+        (train, train_hashes), (test, test_hashes) = (fetch_split(split, sources, folder) for split in plan.splits)
+        known = set(train_hashes.values())
+        shared = sum(digest in known for digest in test_hashes.values())
         if shared:
-            progress(f"{shared} images of test are in train too: the accuracy will look better than it is")
+            progress(f"{shared} samples of test are in train too: the accuracy will look better than it is")
         card = FetchCard(model=model, train=train, test=test, shared_images=shared, total_bytes=plan.total_bytes)
         write_bytes_atomic(folder / FETCH_CARD, card.model_dump_json(indent=2).encode())
     return card
@@ -55,31 +65,92 @@ def _fetch_model(plan: Plan, sources: Sources, folder: Path) -> list[FetchedFile
 def _fetch_split(split: PlannedSplit, sources: Sources, folder: Path) -> tuple[FetchedSplit, dict[str, str]]:
     """What was fetched, and the sha256 of every image by name."""
     root = folder / "data" / split.name
-    images = {root / "images" / name: source for name, source in split.images.items()}
+    images = {root / MEDIA / name: source for name, source in split.images.items()}
     sources.copy(images, f"fetching the images of {split.name}")
-    sizes = {name: possible_sizes(root / "images" / name) for name in split.images}
+    sizes = {name: possible_sizes(root / MEDIA / name) for name in split.images}
     check_image_sizes(split.document, sizes).raise_errors(split.where)
     document = normalized(split.document, sizes)
     findings = check_coco(document, split.images)
     findings.raise_errors(split.where)
-    write_json_atomic(root / "annotations.json", document)
-    hashes = sha256_files(root / "images")
+    write_json_atomic(root / ANNOTATIONS, document)
+    hashes = sha256_files(root / MEDIA)
+    card = _split_card(split, sources, root, hashes, len(document["images"]), category_names(document))
+    update = {"boxes": len(document["annotations"]), "warnings": split.warnings | findings.warning_counts()}
+    return card.model_copy(update=update), hashes
+
+
+def _labelled_fetcher(job: Job) -> Callable[[PlannedSplit, Sources, Path], tuple[FetchedSplit, dict[str, str]]]:
+    """Fetches a classifier's split: its images or recordings, checked, and the list of its samples."""
+
+    def fetch(split: PlannedSplit, sources: Sources, folder: Path) -> tuple[FetchedSplit, dict[str, str]]:
+        root = folder / "data" / split.name
+        files = {name: root / MEDIA / name for name in split.images}
+        if files:
+            what = "recordings" if job.task is Task.AUDIO else "images"
+            sources.copy(
+                {files[name]: source for name, source in split.images.items()}, f"fetching the {what} of {split.name}"
+            )
+            check = (
+                check_recordings(files, job.preprocess.sample_rate) if what == "recordings" else _check_images(files)
+            )
+            check.raise_errors(split.where)
+        else:
+            root.mkdir(parents=True)
+        write_json_atomic(root / ANNOTATIONS, split.document)
+        if job.task is Task.TEXT:
+            _check_tokenizer(job, folder)
+            texts = ((one["name"], one["text"].encode("utf-8", "surrogatepass")) for one in split.document["samples"])
+            hashes = {name: hashlib.sha256(text).hexdigest() for name, text in texts}
+        else:
+            hashes = sha256_files(root / MEDIA)
+        labels = dict(enumerate(split.document["labels"]))
+        return _split_card(split, sources, root, hashes, len(split.document["samples"]), labels), hashes
+
+    return fetch
+
+
+def _check_images(files: dict[str, Path]) -> Findings:
+    findings = Findings()
+    for name, path in files.items():
+        if not possible_sizes(path):
+            findings.errors["files that are no readable image"].append(shortened(name))
+    return findings
+
+
+def _check_tokenizer(job: Job, folder: Path) -> None:
+    """Refuses a file that is no tokenizer, as far as JSON can tell: what tokenizes is in the image of later steps."""
+    try:
+        model = json.loads((folder / "model" / TOKENIZER).read_bytes())["model"]
+        if not isinstance(model, dict) or "vocab" not in model:
+            raise ValueError("it has no vocabulary")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"preprocess.tokenizer: {job.preprocess.tokenizer} is no tokenizer.json of Hugging Face tokenizers "
+            f"({' '.join(str(error).split())[:100]}); save one with tokenizer.save"
+        ) from error
+
+
+def _split_card(
+    split: PlannedSplit, sources: Sources, root: Path, hashes: dict[str, str], samples: int, labels: dict[int, str]
+) -> FetchedSplit:
+    given = split.annotations
     return FetchedSplit(
         annotations=FetchedFile(
-            file=f"data/{split.name}/annotations.json",
-            source=split.annotations.shown,
-            sha256=sha256_file(sources.read(split.annotations, f"downloading the {split.name} annotations")),
-            size_bytes=split.annotations.size,
-        ),
-        annotations_sha256=sha256_file(root / "annotations.json"),
+            file=f"data/{split.name}/{ANNOTATIONS}",
+            source=given.shown,
+            sha256=sha256_file(sources.read(given, f"downloading the {split.name} annotations")),
+            size_bytes=given.size,
+        )
+        if given
+        else None,
+        annotations_sha256=sha256_file(root / ANNOTATIONS),
         images_sha256=sha256_listing(hashes),
-        images_source=split.source.images,
+        images_source=split.media,
         images=len(split.images),
         images_bytes=split.images_bytes,
-        boxes=len(document["annotations"]),
-        categories=category_names(document),
-        warnings=split.warnings | findings.warning_counts(),
-    ), hashes
+        samples=samples,
+        categories=labels,
+    )
 
 
 def possible_sizes(path: Path) -> tuple[Size, ...]:

@@ -45,7 +45,7 @@ def _digest_lines(job: Job, plan: Plan) -> Iterator[list[str]]:
         for path in factory_files(job.model.factory):
             yield ["factory", path.name, sha256_file(path)]
     for split in plan.splits:
-        yield [split.name, split.annotations.identity(by_content=True)]
+        yield [split.name, split.annotations.identity(by_content=True) if split.annotations else "class folders"]
         for name, image in sorted(split.images.items()):
             yield [split.name, name, image.identity(by_content=False)]
 

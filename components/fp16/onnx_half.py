@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from components.core.half import CAST_PREFIX, HalfRegion, beyond_half, weights_beyond_half
 from components.core.quantizable import learned_nodes, name_nodes
+from components.core.tasks.adapter import Batch
 from components.core.value_ranges import largest_values
 
 _KEEP_FP32 = ("GridSample", "RoiAlign")
@@ -17,7 +15,7 @@ _SOURCES = ("Constant", "ConstantOfShape", "EyeLike", "Range", "Shape")
 """Their type is their own and not that of an input."""
 
 
-def convert_to_half(model_path: Path, out: Path, batches: Sequence[npt.NDArray[np.float32]] = ()) -> dict[str, Any]:
+def convert_to_half(model_path: Path, out: Path, batches: Sequence[Batch] = ()) -> dict[str, Any]:
     """Writes the FP16 form of an ONNX file; inputs and outputs keep their types.
 
     A layer with a weight that FP16 cannot hold stays in FP32, and so does every node that reads or writes a value that
@@ -26,7 +24,7 @@ def convert_to_half(model_path: Path, out: Path, batches: Sequence[npt.NDArray[n
     Args:
         model_path: FP32 ONNX file.
         out: file to write.
-        batches: real inputs ``[N, 3, H, W]``; without any, only weights are looked at.
+        batches: real inputs; without any, only weights are looked at.
 
     Returns:
         Facts for the report: how many nodes compute in FP16 and in FP32, and the layers kept for their range.

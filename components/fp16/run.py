@@ -4,17 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from components.core.contracts.job import Job, Runtime
 from components.core.contracts.variant import Manifest, Status, Variant
 from components.core.machine import cpu_flags
 from components.core.precision import has_native_bfloat16
 from components.core.stepping import progress
-from components.core.tasks.detection import fit, in_batches, read_split
+from components.core.tasks.adapter import ANNOTATIONS, Inputs, in_batches, read_split, task_adapter
 
-_RANGE_IMAGES = 16
-"""Images that tell which values FP16 could not hold."""
+_RANGE_SAMPLES = 16
+"""Samples that tell which values FP16 could not hold."""
 
 
 def run_fp16(job: Job, surgered: Path, bundle: Path, out: Path) -> Manifest:
@@ -23,7 +22,7 @@ def run_fp16(job: Job, surgered: Path, bundle: Path, out: Path) -> Manifest:
     Args:
         job: the job.
         surgered: what `surgery` made.
-        bundle: what `fetch` made; a few images of its training split, where it has them, show how large values get.
+        bundle: what `fetch` made; a few samples of its training split, where it has them, show how large values get.
         out: gets a folder a variant and the manifest. A variant that cannot be converted is kept with the reason.
     """
     source = Manifest.read(surgered)
@@ -37,18 +36,18 @@ def run_fp16(job: Job, surgered: Path, bundle: Path, out: Path) -> Manifest:
     return manifest
 
 
-def _batches(job: Job, bundle: Path) -> list[npt.NDArray[np.float32]]:
-    """A few training images, drawn with the job's seed; none where the bundle has no data."""
-    folder = bundle / "data" / "train"
-    if not (folder / "annotations.json").is_file():
+def _batches(job: Job, bundle: Path) -> list[Inputs]:
+    """A few training samples, drawn with the job's seed; none where the bundle has no data."""
+    if not (bundle / "data" / "train" / ANNOTATIONS).is_file():
         return []
-    images = read_split(folder / "annotations.json", folder / "images").images
-    order = np.random.default_rng(job.budget.seed).permutation(len(images))[:_RANGE_IMAGES]
-    count, _, height, width = job.target.input_shape
-    return in_batches([fit(images[int(i)].load(), height, width)[0] for i in sorted(order)], count)
+    adapter = task_adapter(job, bundle)
+    samples = read_split(adapter, bundle, "train").samples
+    order = np.random.default_rng(job.budget.seed).permutation(len(samples))[:_RANGE_SAMPLES]
+    chosen = [adapter.encode(samples[int(i)].load())[0] for i in sorted(order)]
+    return in_batches(chosen, job.target.input_shape[0])
 
 
-def _convert(given: Variant, surgered: Path, out: Path, batches: list[npt.NDArray[np.float32]]) -> Variant:
+def _convert(given: Variant, surgered: Path, out: Path, batches: list[Inputs]) -> Variant:
     name = f"fp16-{given.id.removeprefix('surgery-')}"
     changed: dict[str, Any] = {"id": name, "techniques": [*given.techniques, "fp16"], "reference": False}
     if given.status is not Status.OK or given.file is None:
@@ -89,9 +88,7 @@ def _for_openvino(given: Variant, surgered: Path, out: Path, name: str) -> dict[
     return {"file": file, "reason": reason}
 
 
-def _for_tensorrt(
-    given: Variant, surgered: Path, out: Path, name: str, batches: list[npt.NDArray[np.float32]]
-) -> dict[str, Any]:
+def _for_tensorrt(given: Variant, surgered: Path, out: Path, name: str, batches: list[Inputs]) -> dict[str, Any]:
     from components.fp16.onnx_half import convert_to_half
 
     file = f"{name}/model.onnx"

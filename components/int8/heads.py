@@ -1,4 +1,4 @@
-"""The learned part of an ONNX detector, run alone: what its heads put out, in FP32 and quantized, on the same RoIs.
+"""The learned part of an ONNX model, run alone: what its heads put out, in FP32 and quantized, on the same RoIs.
 
 A detector's boxes cannot be compared number by number: one RoI that is chosen differently changes all rows after it.
 So what the tail computes in between (RoIs, indices) is recorded from the FP32 model once and fed to every other one.
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from components.core.feeds import Batch, feed_of
 from components.core.machine import usable_cores
 from components.core.quantizable import constant_tensors, float_tensors, learned_nodes, name_nodes
+from components.core.tasks.adapter import Batch, feed
 
 if TYPE_CHECKING:
     import onnx
@@ -153,22 +153,22 @@ class HeadProbe:
 
     Args:
         model: FP32, with named nodes.
-        batches: inputs that nothing was calibrated on: images ``[N, 3, H, W]``, or all inputs by name.
+        batches: inputs that nothing was calibrated on.
     """
 
     def __init__(self, model: "onnx.ModelProto", batches: Sequence[Batch]) -> None:
         name_nodes(model.graph)
         self.heads = find_heads(model)
-        self.input = model.graph.input[0].name
         tensors = port_tensors(model.graph, self.heads)
         wanted = list(dict.fromkeys([*tensors, *self.heads.fed]))
         session = session_for(with_outputs(model, wanted))
+        self.inputs = [value.name for value in model.graph.input]
         self.feeds: list[Values] = []
         self.exact: list[list[npt.NDArray[Any]]] = []
         for batch in batches:
-            feed = feed_of(batch, self.input)
-            values = dict(zip(wanted, session.run(wanted, feed), strict=True))
-            self.feeds.append(feed | {name: values[name] for name in self.heads.fed})
+            fed = feed(batch, self.inputs)
+            values = dict(zip(wanted, session.run(wanted, fed), strict=True))
+            self.feeds.append(fed | {name: values[name] for name in self.heads.fed})
             self.exact.append([values[name] for name in tensors])
 
     def head_model(self, model: "onnx.ModelProto") -> "onnx.ModelProto":

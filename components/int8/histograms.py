@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from components.core.feeds import Batch, feed_of
+from components.core.tasks.adapter import Batch, feed
 
 if TYPE_CHECKING:
     import onnx
@@ -78,7 +78,7 @@ def collect_histograms(
     Args:
         model: FP32.
         tensors: names of float tensors: inputs of the model or results of its nodes.
-        batches: inputs: images ``[N, 3, H, W]``, or all inputs by name.
+        batches: real inputs.
         each: told how many batches are done.
 
     Raises:
@@ -86,16 +86,15 @@ def collect_histograms(
     """
     from components.int8.heads import session_for, with_outputs
 
-    first = model.graph.input[0].name
-    given = {value.name for value in model.graph.input}
+    given = [value.name for value in model.graph.input]
     inner = [name for name in dict.fromkeys(tensors) if name not in given]
     found = {name: Histogram() for name in dict.fromkeys(tensors)}
     session = session_for(with_outputs(model, inner))
     for number, batch in enumerate(batches):
         each(number)
-        feed = feed_of(batch, first)
-        for name in found.keys() & feed.keys():
-            found[name].add(feed[name])
-        for name, values in zip(inner, session.run(inner, feed) if inner else [], strict=True):
+        fed = feed(batch, given)
+        for name in fed.keys() & found.keys():
+            found[name].add(fed[name])
+        for name, values in zip(inner, session.run(inner, fed) if inner else [], strict=True):
             found[name].add(values)
     return found

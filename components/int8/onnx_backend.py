@@ -10,11 +10,11 @@ import numpy.typing as npt
 import onnx
 
 from components.core.contracts.job import Runtime
-from components.core.feeds import feed_of
 from components.core.half import HalfRegion, beyond_half, weights_beyond_half
 from components.core.onnx_files import load_onnx, save_onnx
 from components.core.quantizable import name_nodes, tail_nodes, weighted_nodes
 from components.core.stepping import progress
+from components.core.tasks.adapter import feed
 from components.core.value_ranges import largest_values
 from components.int8.bias_correction import channel_shifts, with_corrected_biases
 from components.int8.calibration import CalibrationSet
@@ -157,7 +157,7 @@ class OnnxBackend:
         """Corrects the biases where the heads come nearer to FP32 by it."""
         progress(f"correcting biases for {self.runtime}")
         quantized, _ = self._quantize(self._model, self._ranges, ())
-        feeds = [feed_of(batch, self._probe.input) for batch in self._calibration.batches[:_CORRECTION_IMAGES]]
+        feeds = [feed(batch, self._probe.inputs) for batch in self._calibration.batches[:_CORRECTION_IMAGES]]
         shifts = channel_shifts(self._model, quantized, feeds)
         if not shifts:
             return "no layer with a bias"

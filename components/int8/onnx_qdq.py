@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from components.core.contracts.job import Runtime
 from components.core.onnx_files import load_onnx, save_onnx
 from components.core.quantizable import WEIGHTED, float_tensors, learned_nodes, name_nodes, tail_nodes, weighted_nodes
+from components.core.tasks.adapter import Batch
 from components.int8.histograms import collect_histograms
 from components.int8.range_rules import Range, percentile
 from components.int8.symmetric_qdq import quantize_symmetric, symmetric_tensors
@@ -79,7 +79,7 @@ def quantize_asymmetric(
 
 
 def quantize_onnx(
-    model_path: Path, out: Path, runtime: Runtime, batches: Sequence[npt.NDArray[np.float32]], *, vnni: bool
+    model_path: Path, out: Path, runtime: Runtime, batches: Sequence[Batch], *, vnni: bool
 ) -> dict[str, Any]:
     """Writes the INT8 form of a model with one calibrator and nothing tried; `run_int8` does more.
 
@@ -87,7 +87,7 @@ def quantize_onnx(
         model_path: FP32 ONNX file.
         out: file to write.
         runtime: whose placement is wanted.
-        batches: calibration inputs ``[N, 3, H, W]``.
+        batches: calibration inputs.
         vnni: see `quantize_asymmetric`.
 
     Returns:

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from components.core.feeds import Batch
-from components.core.runtimes.openvino_core import sharing_core
+from components.core.runtimes.openvino_core import feed_of, sharing_core
+from components.core.tasks.adapter import Batch
 
 _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 _GATES = ("ROIAlign", "Gather", "GatherND", "GatherElements", "GridSample")
@@ -25,17 +25,15 @@ def quantize_nncf(
     *,
     transformer: bool = False,
     smooth: bool = True,
-    symmetric: bool = False,
 ) -> Any:
     """An INT8 copy of an OpenVINO model: mixed preset, fast bias correction, the tail in FP32.
 
     Args:
         model: FP32 `openvino.Model`; stays as it is.
-        batches: calibration inputs: images ``[N, 3, H, W]``, or all inputs by name.
+        batches: calibration inputs.
         calibrator: one of `CALIBRATORS`.
         transformer: place the quantizers as transformers need them.
         smooth: SmoothQuant, which NNCF offers for transformers only.
-        symmetric: NNCF's preset PERFORMANCE, all activations symmetric, instead of MIXED.
     """
     with _quiet():
         import nncf
@@ -50,8 +48,8 @@ def quantize_nncf(
         with sharing_core():
             return nncf.quantize(
                 model.clone(),
-                nncf.Dataset(batches),
-                preset=nncf.QuantizationPreset.PERFORMANCE if symmetric else nncf.QuantizationPreset.MIXED,
+                nncf.Dataset([feed_of(model, batch) for batch in batches]),
+                preset=nncf.QuantizationPreset.MIXED,
                 subset_size=len(batches),
                 model_type=nncf.ModelType.TRANSFORMER if transformer else None,
                 ignored_scope=nncf.IgnoredScope(names=tail_operations(model), validate=False),

@@ -1,14 +1,14 @@
 """The learned part of an OpenVINO model, run alone and with its quantized operations switched on and off."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from components.core.feeds import Batch
-from components.core.runtimes.openvino_core import shared_core
+from components.core.runtimes.openvino_core import feed_of, shared_core
+from components.core.tasks.adapter import Batch
 from components.int8.openvino_nncf import tail_operations
 from components.int8.openvino_patches import Patch, find_patches, operations_by_name
 
@@ -71,7 +71,7 @@ class OpenVinoProbe:
 
     Args:
         model: FP32.
-        batches: inputs that nothing was calibrated on: images ``[N, 3, H, W]``, or all inputs by name.
+        batches: inputs that nothing was calibrated on.
     """
 
     def __init__(self, model: Any, batches: Sequence[Batch]) -> None:
@@ -85,13 +85,12 @@ class OpenVinoProbe:
         self.exact: list[Values] = []
         self.feeds: list[Values] = []
         count = len(self.border.heads)
-        names = [port.get_any_name() for port in model.inputs]
         for batch in batches:
-            given = [batch[name] for name in names] if isinstance(batch, Mapping) else [batch]
-            found = request.infer(dict(enumerate(given)))
+            fed = feed_of(model, batch)
+            found = request.infer(dict(enumerate(fed)))
             values = [np.array(found[index]) for index in range(len(ports))]
             self.exact.append(values[:count])
-            self.feeds.append([*given, *values[count:]])
+            self.feeds.append([*fed, *values[count:]])
 
     def outputs(self, quantized: Any) -> list[Values]:
         """Head outputs of a form of the model, image by image."""

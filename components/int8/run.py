@@ -50,7 +50,7 @@ def run_int8(job: Job, surgered: Path, bundle: Path, out: Path) -> Manifest:
     Args:
         job: the job.
         surgered: what `surgery` made.
-        bundle: what `fetch` made; calibration and control images come from its training split.
+        bundle: what `fetch` made; calibration and control samples come from its training split.
         out: gets a folder a variant and the manifest. A variant that cannot be quantized is kept with the reason.
 
     Raises:
@@ -162,7 +162,7 @@ def _control(
     progress(f"accuracy of FP32 in {runtime} on training images")
     exact = measure_accuracy(job, runtime, source, control, seconds * _ONE_PASS)
     looked_at = exact.control
-    images = {"images": len(looked_at.split.images), "seen_in_calibration": looked_at.seen, "split": "train"}
+    images = {"images": len(looked_at.split.samples), "seen_in_calibration": looked_at.seen, "split": "train"}
     progress(f"accuracy of INT8 in {runtime} on training images")
     rounded = measure_accuracy(job, runtime, file, looked_at).accuracy
     allowed = _SHARE * job.goal.max_accuracy_drop

@@ -36,7 +36,7 @@ class Signature(NamedTuple):
     outputs: tuple[Tensor, ...]
 
 
-def read_signature(model: Path, task: Task, input_shape: tuple[int, int, int, int]) -> Signature:
+def read_signature(model: Path, task: Task, input_shape: tuple[int, ...]) -> Signature:
     """Reads an ONNX or OpenVINO file; for an engine, which only its runtime can read, what the task's models all have.
 
     Args:

@@ -243,8 +243,8 @@ def _job(job: Job) -> list[tuple[str, str]]:
     return [
         ("task", str(job.task)),
         ("model", f"{source} with {job.model.weights}" if job.model.weights else source),
-        ("train", job.data.train.annotations),
-        ("test", job.data.test.annotations),
+        ("train", job.data.train.annotations or str(job.data.train.images)),
+        ("test", job.data.test.annotations or str(job.data.test.images)),
         ("device", target.device),
         ("runtimes", ", ".join(formats.runtime_name(runtime) for runtime in target.runtimes)),
         ("input shape", " x ".join(str(side) for side in target.input_shape)),

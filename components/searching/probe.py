@@ -25,7 +25,7 @@ from components.core.errors import StepError, UserError
 from components.core.machine import usable_cores
 from components.core.runtimes.interface import availability
 from components.core.stepping import is_disk_full, progress
-from components.core.tasks.detection import read_split
+from components.core.tasks.adapter import read_split, task_adapter
 from components.searching.build_worker import BuildRequest
 from components.searching.entrant import Entrant, Facts, make_folder
 from components.searching.notes import Notes
@@ -206,13 +206,11 @@ def _baseline(job: Job, track: Track, work: Path, notes: Notes) -> Entry:
 
 
 def _track(job: Job, bundle: Path, settings: Search, work: Path) -> Track:
-    images = bundle / "data" / "train" / "images"
+    adapter = task_adapter(job, bundle)
     return Track(
-        split=read_split(images.parent / "annotations.json", images),
-        images=images,
-        batch=job.target.input_shape[0],
-        height=job.target.input_shape[2],
-        width=job.target.input_shape[3],
+        adapter=adapter,
+        split=read_split(adapter, bundle, "train"),
+        input_shape=job.target.input_shape,
         out=work / ".timing",
         pace=Pace(settings.probe_rounds, settings.probe_round_time, job.budget.seed),
         job=job,

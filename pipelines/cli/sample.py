@@ -1,11 +1,14 @@
 """`hasten sample`: real data and a trained detector to try everything on."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.cli.app import app
+
+if TYPE_CHECKING:
+    from components.core.contracts.job import Training
 
 samples = typer.Typer(
     name="sample",
@@ -53,6 +56,29 @@ def trees(
 
 
 @samples.command()
+def digits(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the images.")] = Path(".hasten/samples/digits"),
+    train: Annotated[
+        bool, typer.Option("--train", help="Also train the classifier; about two minutes on one core.")
+    ] = False,
+) -> None:
+    """Get the digits sample (image classification): 5000 handwritten digits of MNIST.
+
+    **Example**
+
+    `hasten sample digits --train && hasten run pipelines/examples/digits.yaml`
+    """
+    from components.core.contracts.job import Training
+    from pipelines.samples.digits import prepare_digits
+
+    _say(f"getting the digits sample into {out}")
+    prepare_digits(out)
+    if train:
+        _train("digits", out, Training(epochs=6, batch=32, learning_rate=2e-3, flip=False, validation=0.02))
+    _say(f"{out}: train/<digit>/, test/<digit>/")
+
+
+@samples.command()
 def bccd(
     data: Annotated[Path, typer.Option(help="Folder with BCCD's train.json, test.json and images/.")],
     train: Annotated[
@@ -84,6 +110,14 @@ def bccd(
 
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     _report(train_bccd(data, backbone, checkpoint, _say), checkpoint)
+
+
+def _train(name: str, out: Path, settings: "Training") -> None:
+    """Trains the sample's classifier into its folder, as its example job describes it."""
+    from pipelines.samples.classifiers import EXAMPLES, train_classifier
+
+    target = out / "classifier.safetensors"
+    _report(train_classifier(EXAMPLES / f"{name}.yaml", out, settings, target, _say), target)
 
 
 def _say(line: str) -> None:

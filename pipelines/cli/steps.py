@@ -55,7 +55,7 @@ def fetch(
     else:
         typer.echo(
             f"{out}: model {', '.join(file.file for file in card.model)}; "
-            f"{card.train.images} train and {card.test.images} test images"
+            f"{card.train.samples} train and {card.test.samples} test samples"
         )
 
 

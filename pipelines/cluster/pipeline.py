@@ -81,10 +81,12 @@ def places(job: Job) -> Mapping[str, str]:
         "model.weights": job.model.weights,
         "model.program": job.model.program,
         "model.onnx": job.model.onnx,
-        "data.train.annotations": job.data.train.annotations,
-        "data.train.images": job.data.train.images,
-        "data.test.annotations": job.data.test.annotations,
-        "data.test.images": job.data.test.images,
+        **{
+            f"data.{name}.{field}": getattr(split, field)
+            for name, split in (("train", job.data.train), ("test", job.data.test))
+            for field in type(split).model_fields
+        },
+        "preprocess.tokenizer": job.preprocess.tokenizer,
         "publish.to": job.publish.to if job.publish else None,
     }
     return {field: value for field, value in found.items() if value}

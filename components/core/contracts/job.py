@@ -16,6 +16,9 @@ class Task(StrEnum):
     """What the model does."""
 
     DETECTION = "detection"
+    CLASSIFICATION = "classification"
+    TEXT = "text"
+    AUDIO = "audio"
 
 
 class Runtime(StrEnum):
@@ -63,6 +66,32 @@ class Metric(StrEnum):
 
     MAP50 = "map50"
     MAP = "map"
+    ACCURACY = "accuracy"
+    MACRO_F1 = "macro_f1"
+
+
+METRICS: dict[Task, tuple[Metric, ...]] = {
+    Task.DETECTION: (Metric.MAP50, Metric.MAP),
+    Task.CLASSIFICATION: (Metric.ACCURACY, Metric.MACRO_F1),
+    Task.TEXT: (Metric.ACCURACY, Metric.MACRO_F1),
+    Task.AUDIO: (Metric.ACCURACY, Metric.MACRO_F1),
+}
+"""What a model of each task is judged by; the first is the default of `goal.metric`."""
+
+
+class Fit(StrEnum):
+    """How an image of another size is fitted into the input of a classifier."""
+
+    LETTERBOX = "letterbox"
+    STRETCH = "stretch"
+    CROP = "crop"
+
+
+class Features(StrEnum):
+    """What an audio model takes."""
+
+    LOG_MEL = "log-mel"
+    WAVEFORM = "waveform"
 
 
 class ModelSource(Contract):
@@ -93,10 +122,18 @@ class ModelSource(Contract):
 
 
 class Split(Contract):
-    """One detection split."""
+    """One split; which fields it needs depends on the task."""
 
-    annotations: str = Field(description="path or URI of a COCO JSON file")
-    images: str = Field(description="path or URI prefix of the folder that its `file_name`s are relative to")
+    annotations: str | None = Field(
+        default=None,
+        description="path or URI of a COCO JSON file (detection), of a CSV file with columns file,label (audio; "
+        "classification, where it may be left out), or of a CSV or JSONL file with text and label (text)",
+    )
+    images: str | None = Field(
+        default=None,
+        description="path or URI prefix of the folder of the images; without annotations, of one folder a class",
+    )
+    audio: str | None = Field(default=None, description="path or URI prefix of the folder of the WAV or FLAC files")
 
 
 class Data(Contract):
@@ -104,7 +141,32 @@ class Data(Contract):
 
     train: Split = Field(description="calibration, tuning and, in the training rungs, training")
     test: Split = Field(description="accuracy is measured here")
+    labels: list[str] | None = Field(
+        default=None,
+        min_length=2,
+        description="class names in the order of a classifier's outputs; default: those of `train`, sorted",
+    )
     max_download: Bytes = Field(default=20e9, description="refuse to fetch more than this; for instance `20 GB`")
+
+
+class Preprocess(Contract):
+    """How a sample becomes the model's input. Detectors take RGB in 0..1, letterboxed, and none of this."""
+
+    fit: Fit = Field(default=Fit.STRETCH, description="classification: how an image gets the input's height and width")
+    crop_share: float = Field(
+        default=0.875, gt=0, le=1, description="share of the shorter side that `crop` keeps, around the middle"
+    )
+    mean: tuple[float, float, float] = Field(
+        default=(0.0, 0.0, 0.0), description="classification: taken off the channels R, G, B in 0..1"
+    )
+    std: tuple[float, float, float] = Field(
+        default=(1.0, 1.0, 1.0), description="classification: what the channels are divided by afterwards"
+    )
+    tokenizer: str | None = Field(
+        default=None, description="text: path or URI of a `tokenizer.json` of Hugging Face tokenizers"
+    )
+    sample_rate: int = Field(default=16_000, ge=4_000, le=192_000, description="audio: of the files, in hertz")
+    features: Features = Field(default=Features.LOG_MEL, description="audio: what the model takes")
 
 
 class Target(Contract):
@@ -114,7 +176,11 @@ class Target(Contract):
     runtimes: list[Runtime] = Field(
         min_length=1, description="runtimes to try; each makes candidates of its own and the best is picked"
     )
-    input_shape: tuple[int, int, int, int] = Field(description="[N, 3, H, W] in pixels; images are fitted into it")
+    input_shape: tuple[int, ...] = Field(
+        min_length=2,
+        max_length=4,
+        description="[N, 3, H, W] in pixels; of text [N, tokens]; of audio [N, mels, frames] or [N, samples]",
+    )
     threads: int | None = Field(default=None, ge=1, le=1024, description="CPU threads; default: all cores")
     compute_capabilities: list[Annotated[str, StringConstraints(pattern=r"^\d{1,2}\.\d$")]] = Field(
         default_factory=list, description="GPUs an engine is built for, for instance `8.6`; default: the builder's own"
@@ -122,9 +188,11 @@ class Target(Contract):
 
     @model_validator(mode="after")
     def _sane_shape(self) -> Self:
-        batch, channels, height, width = self.input_shape
-        if batch < 1 or channels != 3 or not (32 <= height <= 8192 and 32 <= width <= 8192):
-            raise ValueError(f"input_shape {list(self.input_shape)} is not [N >= 1, 3, 32..8192, 32..8192]")
+        shape = list(self.input_shape)
+        if len(shape) == 4 and (shape[0] < 1 or shape[1] != 3 or not all(8 <= side <= 8192 for side in shape[2:])):
+            raise ValueError(f"input_shape {shape} is not [N >= 1, 3, 8..8192, 8..8192]")
+        if not all(1 <= side <= 10_000_000 for side in shape):
+            raise ValueError(f"input_shape {shape} has a side that is not 1..10000000")
         if len(set(self.runtimes)) != len(self.runtimes):
             raise ValueError("runtimes names the same runtime twice")
         return self
@@ -149,7 +217,10 @@ class Goal(Contract):
     )
     min_throughput: PerSecond | None = Field(default=None, description="images a second, for instance `30/s`")
     max_size: Bytes | None = Field(default=None, description="size of the model file, for instance `16 MiB`")
-    metric: Metric = Field(default=Metric.MAP50, description="accuracy that `max_accuracy_drop` is about")
+    metric: Metric = Field(
+        default=Metric.MAP50,
+        description="accuracy that `max_accuracy_drop` is about; default of classifiers: `accuracy`",
+    )
     max_accuracy_drop: float = Field(
         ge=0, le=1, description="absolute drop of the metric (0..1) that may be paid; two points of mAP are 0.02"
     )
@@ -311,6 +382,7 @@ class Job(Contract):
     task: Task = Task.DETECTION
     model: ModelSource
     data: Data
+    preprocess: Preprocess = Field(default_factory=Preprocess)
     target: Target
     goal: Goal
     ladder: Ladder = Field(default_factory=Ladder)
@@ -318,3 +390,81 @@ class Job(Contract):
     training: Training = Field(default_factory=Training)
     backbone: Backbone = Field(default_factory=Backbone)
     publish: Publish | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_of_the_task(cls, fields: Any) -> Any:
+        """Another task has another usual metric."""
+        if not isinstance(fields, dict) or not isinstance(fields.get("goal"), dict) or "metric" in fields["goal"]:
+            return fields
+        task = fields.get("task", Task.DETECTION)
+        if task not in list(Task) or task == Task.DETECTION:
+            return fields
+        return fields | {"goal": fields["goal"] | {"metric": METRICS[Task(task)][0]}}
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> Self:
+        if problem := _problem_with_the_task(self):
+            raise ValueError(problem)
+        return self
+
+
+_SHAPES = {
+    Task.DETECTION: ((4,), "[N, 3, H, W], H and W at least 32"),
+    Task.CLASSIFICATION: ((4,), "[N, 3, H, W]"),
+    Task.TEXT: ((2,), "[N, tokens]"),
+    Task.AUDIO: ((2, 3), "[N, mels, frames], or [N, samples] with preprocess.features waveform"),
+}
+"""Of each task's input: how many sides, and how a person writes it."""
+_NEEDED = {
+    Task.DETECTION: {"annotations": "path or URI of a COCO JSON file", "images": "path or URI prefix of its images"},
+    Task.CLASSIFICATION: {"images": "path or URI prefix of one folder a class, or of the images of `annotations`"},
+    Task.TEXT: {"annotations": "path or URI of a CSV or JSONL file with text and label"},
+    Task.AUDIO: {
+        "annotations": "path or URI of a CSV file with columns file,label",
+        "audio": "path or URI prefix of its WAV or FLAC files",
+    },
+}
+"""Fields of a split that each task needs."""
+_OPTIONAL = {Task.CLASSIFICATION: ("annotations",)}
+_OWN_SETTINGS = {
+    Task.CLASSIFICATION: {"fit", "crop_share", "mean", "std"},
+    Task.TEXT: {"tokenizer"},
+    Task.AUDIO: {"sample_rate", "features"},
+}
+"""Fields of `preprocess` that mean something to a task."""
+
+
+def _problem_with_the_task(job: Job) -> str:
+    """What does not fit the job's task, beginning with the field; nothing if all fits."""
+    task, shape = job.task, job.target.input_shape
+    for name, split in (("train", job.data.train), ("test", job.data.test)):
+        for field, words in _NEEDED[task].items():
+            if not getattr(split, field):
+                return f"data.{name}.{field}: is missing ({words})"
+        allowed = (*_NEEDED[task], *_OPTIONAL.get(task, ()))
+        for field in type(split).model_fields:
+            if getattr(split, field) and field not in allowed:
+                return f"data.{name}.{field}: the task {task} has no such field; accepted: {', '.join(allowed)}"
+    sides, words = _SHAPES[task]
+    if job.preprocess.features is Features.WAVEFORM and task is Task.AUDIO:
+        sides = (2,)
+    elif task is Task.AUDIO:
+        sides = (3,)
+    if len(shape) not in sides or (task is Task.DETECTION and min(shape[2:]) < 32):
+        return f"target.input_shape: given {list(shape)}, accepted for {task}: {words}"
+    if job.goal.metric not in METRICS[task]:
+        return f"goal.metric: given '{job.goal.metric}', accepted for {task}: {', '.join(METRICS[task])}"
+    own = _OWN_SETTINGS.get(task, set())
+    for field, info in Preprocess.model_fields.items():
+        if field not in own and getattr(job.preprocess, field) != info.default:
+            return f"preprocess.{field}: has no meaning for {task}; accepted: {', '.join(sorted(own)) or 'nothing'}"
+    if task is Task.TEXT and not job.preprocess.tokenizer:
+        return "preprocess.tokenizer: is missing (path or URI of a tokenizer.json of Hugging Face tokenizers)"
+    if task is Task.DETECTION and job.data.labels:
+        return "data.labels: a detector's labels are the category ids of its annotations; leave it out"
+    if len(set(job.data.labels or ())) != len(job.data.labels or ()):
+        return "data.labels: names a class twice"
+    if 0 in job.preprocess.std:
+        return "preprocess.std: given 0, accepted: other numbers, since the channels are divided by it"
+    return ""

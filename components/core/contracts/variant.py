@@ -43,7 +43,7 @@ class Manifest(Contract):
     """The list of variants in a step's output folder."""
 
     task: Task
-    input_shape: tuple[int, int, int, int] = Field(description="[N, 3, H, W] in pixels")
+    input_shape: tuple[int, ...] = Field(description="of the job's target, for instance [N, 3, H, W] in pixels")
     labels: dict[int, str] = Field(default_factory=dict, description="label id -> class name")
     variants: list[Variant]
 

@@ -1,21 +1,15 @@
-"""The one interface behind which runtimes hide: load a variant, run a batch, get detections."""
+"""The one interface behind which runtimes hide: load a variant, run a batch, get predictions."""
 
 import importlib
 import importlib.util
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Protocol
 
 from components.core.contracts.job import Job, Runtime
 from components.core.contracts.run_plan import RUN_PLAN
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
-from components.core.tasks.detection import Detections
-
-Batch = npt.NDArray[np.float32]
-"""[N, 3, H, W] in 0..1."""
+from components.core.tasks.adapter import Batch, TaskAdapter, task_adapter
 
 _PACKAGES = {
     Runtime.TORCH: ("torch",),
@@ -32,11 +26,11 @@ _ON_GPU = (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
 class Session(Protocol):
     """A model that was loaded for one runtime."""
 
-    def run(self, batch: Batch) -> list[Detections]:
-        """Detections of each image, boxes in pixels of the batch; rows that only pad are left out.
+    def run(self, batch: Batch) -> list[Any]:
+        """A prediction a sample, in terms of the model's input: `Detections` with boxes in its pixels, or logits.
 
         Raises:
-            StepError: the outputs are NaN, infinite or not those of a detector.
+            StepError: the outputs are NaN, infinite or not those of such a model.
         """
 
 
@@ -68,6 +62,29 @@ def load_session(variant: Variant, folder: Path, job: Job | None, bundle: Path |
     if variant.runtime != Runtime.TORCH and (not variant.file or not (folder / variant.file).exists()):
         raise StepError(f"the model file {variant.file or ''} is not in {folder}")
     return _loader(variant)(variant, folder, job, bundle, threads)
+
+
+def adapter_for(job: Job | None, bundle: Path | None) -> TaskAdapter:
+    """The adapter of a session; without a job, a detector's."""
+    if job is not None:
+        return task_adapter(job, bundle)
+    from components.core.tasks.detection_adapter import DetectionAdapter
+
+    return DetectionAdapter()
+
+
+def output_names(adapter: TaskAdapter, given: list[str]) -> list[str]:
+    """Which outputs of a model to ask for: by the task's names; files that other tools made have them in this order.
+
+    Raises:
+        StepError: there are too few.
+    """
+    wanted = list(adapter.outputs)
+    if set(wanted) <= set(given):
+        return wanted
+    if len(given) < len(wanted):
+        raise StepError(f"the model has the outputs {', '.join(given)}; expected {', '.join(wanted)}, in this order")
+    return given[: len(wanted)]
 
 
 def _loader(variant: Variant) -> Loader:

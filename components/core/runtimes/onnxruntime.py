@@ -6,29 +6,28 @@ from typing import Any
 from components.core.contracts.job import Job
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
-from components.core.runtimes.interface import Batch
-from components.core.tasks.detection import Detections, per_image
+from components.core.runtimes.interface import adapter_for, output_names
+from components.core.tasks.adapter import Batch, TaskAdapter, feed, size_of
 
-OUTPUTS = ["boxes", "scores", "labels"]
 _ERRORS_ONLY = 3
 
 
 class OnnxRuntimeSession:
-    """An `InferenceSession` with outputs `boxes`, `scores` and `labels`."""
+    """An `InferenceSession` of a model of some task."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, adapter: TaskAdapter) -> None:
         self._session = session
-        self._input = session.get_inputs()[0].name
-        names = [output.name for output in session.get_outputs()]
-        # Files that other tools made have the outputs in this order under names of their own.
-        self._outputs = OUTPUTS if set(OUTPUTS) <= set(names) else names[: len(OUTPUTS)]
+        self._adapter = adapter
+        self._inputs = [given.name for given in session.get_inputs()]
+        self._outputs = output_names(adapter, [output.name for output in session.get_outputs()])
 
-    def run(self, batch: Batch) -> list[Detections]:
+    def run(self, batch: Batch) -> list[Any]:
         """See `Session.run`."""
-        return per_image(len(batch), *self._session.run(self._outputs, {self._input: batch}))
+        found = self._session.run(self._outputs, feed(batch, self._inputs))
+        return self._adapter.predictions(size_of(batch), found)
 
 
-def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, threads: int) -> OnnxRuntimeSession:  # noqa: ARG001
+def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, threads: int) -> OnnxRuntimeSession:
     """See `load_session`.
 
     `variant.options`: `graph_optimization_level` (``all``, ``extended``, ``basic``, ``disable``); every key with a dot
@@ -61,9 +60,10 @@ def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, t
     device = job.target.device if job else "cpu"
     providers = _providers(device, ort.get_available_providers())
     try:
-        return OnnxRuntimeSession(ort.InferenceSession(str(folder / str(variant.file)), settings, providers=providers))
+        session = ort.InferenceSession(str(folder / str(variant.file)), settings, providers=providers)
     except Exception as error:
         raise StepError(f"ONNX Runtime refuses {variant.file}: {' '.join(str(error).split())}") from error
+    return OnnxRuntimeSession(session, adapter_for(job, bundle))
 
 
 def _providers(device: str, available: list[str]) -> list[Any]:

@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy.typing as npt
+
+from components.core.tasks.adapter import Batch, feed
+
 
 @functools.cache
 def shared_core() -> Any:
@@ -33,3 +37,23 @@ def sharing_core() -> Iterator[None]:
         yield
     finally:
         openvino.Core = made
+
+
+def input_names(model: Any) -> list[str]:
+    """A model's inputs in order, as whoever made it named them; a number where one has no name.
+
+    Args:
+        model: an `openvino.Model`, or a compiled one.
+    """
+    return [min(port.get_names(), default=f"input {number}") for number, port in enumerate(model.inputs)]
+
+
+def feed_of(model: Any, batch: Batch) -> list[npt.NDArray[Any]]:
+    """The arrays of a batch in the order of the model's inputs.
+
+    Raises:
+        StepError: the model wants more than the task gives.
+    """
+    names = input_names(model)
+    values = feed(batch, names)
+    return [values[name] for name in names]

@@ -18,10 +18,9 @@ from components.core.contracts.variant import Variant
 from components.core.errors import StepError, UserError
 from components.core.files import confined
 from components.core.formats import runtime_name
-from components.core.runtimes.interface import Batch, availability
-from components.core.tasks.detection import Detections, per_image
+from components.core.runtimes.interface import adapter_for, availability, output_names
+from components.core.tasks.adapter import Batch, TaskAdapter, feed, size_of
 
-OUTPUTS = ("boxes", "scores", "labels")
 Values = dict[str, npt.NDArray[Any]]
 _ERRORS_ONLY = 3
 
@@ -189,30 +188,32 @@ class _EnginePart:
 
 
 class PlanSession:
-    """A detector that runs by a plan."""
+    """A model of some task that runs by a plan."""
 
-    def __init__(self, runner: PlanRunner) -> None:
+    def __init__(self, runner: PlanRunner, adapter: TaskAdapter) -> None:
         self._runner = runner
+        self._adapter = adapter
         plan = runner.plan
-        if len(plan.inputs) != 1 or len(plan.outputs) < len(OUTPUTS):
+        if not 1 <= len(plan.inputs) <= len(adapter.inputs) or len(plan.outputs) < len(adapter.outputs):
             raise StepError(
                 f"the plan is of a model with {len(plan.inputs)} inputs and {len(plan.outputs)} outputs; "
-                "a detector has one input, and boxes, scores and labels"
+                f"accepted: {', '.join(adapter.inputs)}, and {', '.join(adapter.outputs)}"
             )
-        self._input = plan.inputs[0]
-        names = [tensor.name for tensor in plan.outputs]
-        # As `onnxruntime.py` has it: files of other tools have the outputs in this order under names of their own.
-        self._outputs = list(OUTPUTS) if set(OUTPUTS) <= set(names) else names[: len(OUTPUTS)]
+        self._inputs = plan.inputs
+        self._outputs = output_names(adapter, [tensor.name for tensor in plan.outputs])
 
-    def run(self, batch: Batch) -> list[Detections]:
+    def run(self, batch: Batch) -> list[Any]:
         """See `Session.run`. Copies between the parts are in the call."""
-        # Torchvision's own exports take one image without the batch axis.
-        image = batch[0] if self._input.shape is not None and len(self._input.shape) == 3 else batch
-        found = self._runner.run({self._input.name: image}, self._outputs)
-        return per_image(len(batch), *(found[name] for name in self._outputs))
+        values = feed(batch, [tensor.name for tensor in self._inputs])
+        for tensor in self._inputs:
+            # Torchvision's own exports take one image without the batch axis.
+            if tensor.shape is not None and len(tensor.shape) == values[tensor.name].ndim - 1:
+                values[tensor.name] = values[tensor.name][0]
+        found = self._runner.run(values, self._outputs)
+        return self._adapter.predictions(size_of(batch), [found[name] for name in self._outputs])
 
 
-def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, threads: int) -> PlanSession:  # noqa: ARG001
+def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, threads: int) -> PlanSession:
     """See `load_session`. `variant.file` is the plan; its parts lie beside it.
 
     Raises:
@@ -222,4 +223,4 @@ def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, t
     device = job.target.device if job else None
     if variant.runtime is Runtime.ONNXRUNTIME:
         device = "cpu"
-    return PlanSession(PlanRunner(read_plan(path), path.parent, threads, device))
+    return PlanSession(PlanRunner(read_plan(path), path.parent, threads, device), adapter_for(job, bundle))

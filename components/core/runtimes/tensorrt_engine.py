@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 from components.core.contracts.job import Job, Runtime
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
-from components.core.runtimes.interface import Batch
-from components.core.tasks.detection import Detections, per_image
+from components.core.runtimes.interface import adapter_for
+from components.core.tasks.adapter import Batch, TaskAdapter, feed, size_of
 
 if TYPE_CHECKING:
     import torch
 
-OUTPUTS = ("boxes", "scores", "labels")
 MODULES = {Runtime.TENSORRT: "tensorrt", Runtime.TENSORRT_RTX: "tensorrt_rtx"}
 
 
@@ -36,9 +35,10 @@ def deserialize(runtime: Runtime, path: Path) -> tuple[Any, Any]:
 class EngineSession:
     """An execution context with its buffers on one GPU; shapes are static."""
 
-    def __init__(self, module: Any, engine: Any, device: str) -> None:
+    def __init__(self, module: Any, engine: Any, device: str, adapter: TaskAdapter) -> None:
         import torch
 
+        self._adapter = adapter
         self._context = engine.create_execution_context()
         if self._context is None:
             raise StepError("the engine has no execution context here: too little GPU memory or another GPU")
@@ -53,20 +53,22 @@ class EngineSession:
             self._context.set_tensor_address(name, buffer.data_ptr())
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == module.TensorIOMode.INPUT]
-        if len(inputs) != 1 or not set(OUTPUTS) <= set(names):
-            raise StepError(f"the engine has tensors {', '.join(names)}; expected one input and {', '.join(OUTPUTS)}")
-        self._input = inputs[0]
+        if len(inputs) > len(adapter.inputs) or not set(adapter.outputs) <= set(names):
+            wanted = ", ".join((*adapter.inputs, *adapter.outputs))
+            raise StepError(f"the engine has tensors {', '.join(names)}; expected {wanted}")
+        self._inputs = inputs
 
-    def run(self, batch: Batch) -> list[Detections]:
+    def run(self, batch: Batch) -> list[Any]:
         """See `Session.run`. Copies to and from the GPU are part of the call."""
         import torch
 
         with torch.cuda.stream(self._stream):
-            self._buffers[self._input].copy_(torch.from_numpy(batch))
+            for name, values in feed(batch, self._inputs).items():
+                self._buffers[name].copy_(torch.from_numpy(values))
             if not self._context.execute_async_v3(self._stream.cuda_stream):
                 raise StepError("the engine failed to run")
-            outputs = [self._buffers[name].cpu() for name in OUTPUTS]
-        return per_image(len(batch), *(output.numpy() for output in outputs))
+            outputs = [self._buffers[name].cpu() for name in self._adapter.outputs]
+        return self._adapter.predictions(size_of(batch), [output.numpy() for output in outputs])
 
 
 def torch_dtype(module: Any, dtype: Any) -> "torch.dtype":
@@ -101,4 +103,4 @@ def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, t
     """
     device = job.target.device if job else "cuda"
     module, engine = deserialize(variant.runtime, folder / str(variant.file))
-    return EngineSession(module, engine, device)
+    return EngineSession(module, engine, device, adapter_for(job, bundle))

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from components.core.contracts.job import Job
+from components.core.contracts.job import Job, Task
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
-from components.core.runtimes.interface import Batch
+from components.core.runtimes.interface import Session, adapter_for
+from components.core.tasks.adapter import Batch, TaskAdapter, feed, size_of
 from components.core.tasks.detection import Detections, drop_padding, per_image
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TorchSession:
-    """A torch module on one device.
+    """A detector as a torch module on one device.
 
     Args:
         model: torchvision's convention (`takes_list`: a list of [3, H, W] images in, a list of dicts out), or a module
@@ -34,12 +35,37 @@ class TorchSession:
         """See `Session.run`."""
         import torch
 
+        image = next(iter(feed(batch, ["image"]).values()))
         with torch.inference_mode():
-            tensor = torch.from_numpy(batch).to(self._device)
+            tensor = torch.from_numpy(image).to(self._device)
             output = self._model(list(tensor) if self._takes_list else tensor)
-        if _is_list_of_dicts(output, len(batch)):
+        if _is_list_of_dicts(output, len(image)):
             return [drop_padding(*_arrays(one)) for one in output]
-        return per_image(len(batch), *_arrays(output))
+        return per_image(len(image), *_arrays(output))
+
+
+class TorchLogitsSession:
+    """A classifier as a torch module on one device."""
+
+    def __init__(self, model: "torch.nn.Module", device: str, adapter: TaskAdapter) -> None:
+        from components.core.tasks.torch_calls import inputs_taken
+
+        self._model = model.to(device)
+        self._device = device
+        self._adapter = adapter
+        self._taken = inputs_taken(model, adapter.inputs)
+
+    def run(self, batch: Batch) -> list[Any]:
+        """See `Session.run`."""
+        import torch
+
+        from components.core.tasks.torch_calls import call
+
+        with torch.inference_mode():
+            arrays = feed(batch, self._taken)
+            tensors = {name: torch.from_numpy(values).to(self._device) for name, values in arrays.items()}
+            logits = call(self._model, tensors, self._taken).cpu().numpy()
+        return self._adapter.predictions(size_of(batch), [logits])
 
 
 def _is_list_of_dicts(output: Any, count: int) -> bool:
@@ -71,7 +97,7 @@ def _boxes_scores_labels(output: Any) -> "tuple[torch.Tensor, torch.Tensor, torc
     )
 
 
-def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, threads: int) -> TorchSession:
+def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, threads: int) -> Session:
     """See `load_session`. Without a file of its own, a variant is the job's model itself.
 
     Raises:
@@ -85,6 +111,10 @@ def load(variant: Variant, folder: Path, job: Job | None, bundle: Path | None, t
 
     torch.set_num_threads(threads)
     device = job.target.device if job else "cpu"
+    if job is not None and job.task is not Task.DETECTION:
+        if bundle is None:
+            raise StepError(f"{variant.id}: there is no bundle to take the model from")
+        return TorchLogitsSession(load_torch_model(job.model, bundle / "model"), device, adapter_for(job, bundle))
     if variant.file and variant.file.endswith(".pt2"):
         return TorchSession(load_program(folder / variant.file), device, takes_list=False)
     if job is None or bundle is None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from components.core.contracts.job import Metric
+from components.core.contracts.job import METRICS, Metric, Task
 from components.core.errors import StepError, UserError
 
 MAX_DETECTIONS = 100
@@ -47,6 +47,11 @@ class SplitImage:
     size: tuple[int, int] | None
     """Width and height in pixels as the annotations have them."""
 
+    @property
+    def name(self) -> str:
+        """See `components.core.tasks.adapter.Sample`."""
+        return self.file_name
+
     def load(self) -> Image:
         """Decodes the file; see `load_image`."""
         return load_image(self.path, self.size)
@@ -61,6 +66,35 @@ class DetectionSplit:
     categories: dict[int, str]
     document: dict[str, Any]
     """The COCO document, with the optional fields of every annotation filled in."""
+
+    @property
+    def samples(self) -> tuple[SplitImage, ...]:
+        """See `components.core.tasks.adapter.Dataset`, of which this is one."""
+        return self.images
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """See `Dataset.labels`."""
+        return self.categories
+
+    @property
+    def can_judge(self) -> bool:
+        """See `Dataset.can_judge`: whether there is a box to find."""
+        return any(not record["iscrowd"] for record in self.document["annotations"])
+
+    def subset(self, indices: Sequence[int]) -> "DetectionSplit":
+        """See `Dataset.subset`: the images with their boxes."""
+        images = tuple(self.images[index] for index in indices)
+        ids = {image.id for image in images}
+        document = self.document | {
+            "images": [record for record in self.document["images"] if int(record["id"]) in ids],
+            "annotations": [record for record in self.document["annotations"] if int(record["image_id"]) in ids],
+        }
+        return DetectionSplit(self.annotations, images, self.categories, document)
+
+    def unseen(self, indices: Sequence[int]) -> str:
+        """See `Dataset.unseen`."""
+        return "" if self.subset(indices).can_judge else "none has a box: the heads were never seen to find anything"
 
 
 def read_split(annotations: Path, images: Path) -> DetectionSplit:
@@ -267,11 +301,11 @@ def evaluate(detections: dict[str, Detections], split: DetectionSplit) -> dict[M
     from faster_coco_eval import COCO
     from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 
-    if not any(not record["iscrowd"] for record in split.document["annotations"]):
+    if not split.can_judge:
         raise UserError(f"annotations {split.annotations} have no boxes, so accuracy cannot be measured on them")
     results = _as_coco_results(detections, split)
     if not results:
-        return dict.fromkeys(Metric, 0.0)
+        return dict.fromkeys(METRICS[Task.DETECTION], 0.0)
     truth = COCO(split.document)
     scoring = COCOeval_faster(truth, truth.loadRes(results), iouType="bbox", print_function=_ignore)
     scoring.params.maxDets = [1, 10, MAX_DETECTIONS]

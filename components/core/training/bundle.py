@@ -44,8 +44,11 @@ def write_trained_bundle(bundle: Path, folder: Path, weights: Path, card: Traini
     before, sha256 = fetched["model"][0], sha256_file(target)
     made_of = f"{card.rung} of {before['source']}"
     size = target.stat().st_size
-    fetched["total_bytes"] += size - sum(file["size_bytes"] for file in fetched["model"])
-    fetched["model"] = [{"file": f"model/{WEIGHTS}", "source": made_of, "sha256": sha256, "size_bytes": size}]
+    fetched["total_bytes"] += size - before["size_bytes"]
+    others = fetched["model"][1:]  # a text model's tokenizer
+    for file in others:
+        link_or_copy(bundle / file["file"], folder / file["file"], "what belongs to the model")
+    fetched["model"] = [{"file": f"model/{WEIGHTS}", "source": made_of, "sha256": sha256, "size_bytes": size}, *others]
     write_json_atomic(folder / _FETCH_CARD, fetched)
     card = card.model_copy(update={"source_sha256": before["sha256"], "weights_sha256": sha256})
     write_card(folder, card)

@@ -83,17 +83,6 @@ def read_sample(
     return tensor, {"boxes": boxes, "labels": labels}
 
 
-def part_of(split: DetectionSplit, indices: Sequence[int]) -> DetectionSplit:
-    """A split with some of the images and their boxes alone."""
-    images = tuple(split.images[index] for index in indices)
-    kept = {image.id for image in images}
-    document = split.document | {
-        "images": [record for record in split.document["images"] if record["id"] in kept],
-        "annotations": [record for record in split.document["annotations"] if record["image_id"] in kept],
-    }
-    return DetectionSplit(split.annotations, images, split.categories, document)
-
-
 def accuracy_of(
     module: torch.nn.Module, split: DetectionSplit, shape: tuple[int, int], device: str = "cpu"
 ) -> dict[Metric, float] | None:
@@ -102,7 +91,7 @@ def accuracy_of(
     Raises:
         StepError: the module returns NaN, or nothing that looks like detections.
     """
-    if not any(not record["iscrowd"] for record in split.document["annotations"]):
+    if not split.can_judge:
         return None
     module.to(device).eval()
     found: dict[str, Detections] = {}
@@ -135,7 +124,7 @@ def detection_task(job: Job, bundle: Path) -> TrainingTask:
     split = read_split(folder / "annotations.json", folder / "images")
     names = [image.file_name for image in split.images]
     chosen, back = held_back(names, job.training.validation, job.budget.seed)
-    trained, validation = part_of(split, chosen), part_of(split, back)
+    trained, validation = split.subset(chosen), split.subset(back)
     shape = (job.target.input_shape[2], job.target.input_shape[3])
 
     def judge(module: torch.nn.Module, device: str) -> dict[str, float] | None:

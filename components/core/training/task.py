@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from components.core.contracts.job import Job, Task
-from components.core.errors import UserError
 from components.core.training.data import Loader
 from components.core.training.loop import Loss
 
@@ -28,10 +27,12 @@ def training_task(job: Job, bundle: Path) -> TrainingTask:
     """The task of a job on the training split of a bundle, part of which is held back.
 
     Raises:
-        UserError: the data cannot be trained on, or there is no training of that task.
+        UserError: the data cannot be trained on.
     """
     if job.task is Task.DETECTION:
         from components.core.training.detection import detection_task
 
         return detection_task(job, bundle)
-    raise UserError(f"task: {job.task} is not trained yet; accepted: {Task.DETECTION}")
+    from components.core.training.labelled import labelled_task
+
+    return labelled_task(job, bundle)

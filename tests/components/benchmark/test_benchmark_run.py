@@ -21,6 +21,7 @@ from components.core.contracts.variant import Manifest, Status, Variant
 from components.core.errors import StepError, UserError
 from components.core.files import sha256_file
 from components.core.tasks.detection import read_detections, read_split
+from components.core.tasks.detection_adapter import DetectionAdapter
 
 EAGER = '''
 import os, torch
@@ -292,7 +293,7 @@ def test_a_users_mistake_in_the_baseline_is_the_users(exported, split_folder, tm
 def track(split_folder: Path, out: Path, rounds: int = 3) -> Track:
     split = read_split(split_folder / "annotations.json", split_folder / "images")
     pace = Pace(rounds, 0.05, seed=1, silence=4)
-    return Track(split, split_folder / "images", 64, 64, out, pace, warmup_seconds=0.3)
+    return Track(DetectionAdapter(64, 64), split, (1, 3, 64, 64), out, pace, warmup_seconds=0.3)
 
 
 def test_the_fastest_thread_setting_is_kept(split_folder, tmp_path, detector):

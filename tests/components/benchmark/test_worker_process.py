@@ -28,10 +28,9 @@ def load(worker: WorkerProcess, path: Path, split: Path, runtime=Runtime.ONNXRUN
         bundle=None,
         threads=1,
         batch=1,
-        height=side,
-        width=side,
+        task={"task": "detection", "input_shape": [1, 3, side, side], "preprocess": {}},
         annotations=str(split / "annotations.json"),
-        images=str(split / "images"),
+        media=str(split / "images"),
     )
 
 
@@ -44,7 +43,7 @@ def worker(tmp_path):
 @pytest.mark.parametrize("runtime", [Runtime.ONNXRUNTIME, Runtime.OPENVINO])
 def test_a_whole_session(worker, tmp_path, split_folder, detector, runtime):
     loaded = load(worker, detector(tmp_path / "d.onnx", work=20), split_folder, runtime)
-    assert loaded["timed_images"] == 5
+    assert loaded["timed_samples"] == 5
     warm = worker.ask("warmup", "warming up", SILENCE, seconds=2)
     assert warm["calls"] >= 6
     times = worker.ask("round", "timing", SILENCE, seconds=0.2)
@@ -53,7 +52,7 @@ def test_a_whole_session(worker, tmp_path, split_folder, detector, runtime):
         assert 0 < model < end_to_end < 1000
     path = tmp_path / "detections.json"
     answer = worker.ask("accuracy", "detecting", SILENCE, path=str(path))
-    assert answer["images"] == 5
+    assert answer["samples"] == 5
     found = read_detections(path)
     assert sorted(found) == [f"{i}.png" for i in range(5)]
     assert found["0.png"].boxes.tolist() == [[4, 4, 24, 24], [30, 30, 60, 60]]

@@ -26,7 +26,7 @@ def test_size_is_in_decimal_units(value, text):
 
 
 def test_every_metric_and_runtime_has_a_name():
-    assert all(formats.metric_name(metric).startswith("mAP") for metric in Metric)
+    assert {formats.metric_name(metric) for metric in Metric} == {"mAP50", "mAP", "accuracy", "macro F1"}
     assert len({formats.runtime_name(runtime) for runtime in Runtime}) == len(Runtime)
 
 

@@ -100,7 +100,11 @@ def test_what_was_read_can_be_written_and_read_again():
         ("data.train.anotations", "x", "job.yaml: data.train.anotations: unknown key, did you mean annotations?"),
         ("zzz", 1, "job.yaml: zzz: unknown key; accepted: name, task, model"),
         ("target.runtimes", ["openvin"], "job.yaml: target.runtimes.0: given 'openvin', did you mean openvino?"),
-        ("target.input_shape", [1, 3, 64], "job.yaml: target.input_shape.3: is missing"),
+        (
+            "target.input_shape",
+            [1, 3, 64],
+            "job.yaml: target.input_shape: given [1, 3, 64], accepted for detection: [N, 3",
+        ),
         ("target.input_shape", [1, 4, 64, 64], "job.yaml: target: input_shape [1, 4, 64, 64] is not [N >= 1, 3"),
         ("target.device", "gpu", "job.yaml: target.device: given 'gpu', accepted: text like ^(cpu|cuda"),
         ("name", "Not A Name", "job.yaml: name: given 'Not A Name', accepted: text like"),

@@ -203,7 +203,7 @@ def test_a_plan_cannot_reach_out_of_its_folder(folder):
 def test_a_plan_of_another_kind_of_model_is_no_detector(folder):
     plan = read_plan(folder / RUN_PLAN)
     (folder / RUN_PLAN).write_text(plan.model_copy(update={"outputs": tensors("mean")}).model_dump_json())
-    with pytest.raises(StepError, match="1 inputs and 1 outputs; a detector has"):
+    with pytest.raises(StepError, match="1 inputs and 1 outputs; accepted: image, and boxes"):
         session(folder)
 
 

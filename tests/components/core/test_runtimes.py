@@ -170,7 +170,7 @@ def precision_of(folder, monkeypatch, **options) -> str:
     from components.core.runtimes import openvino as adapter
 
     compiled = []
-    monkeypatch.setattr(adapter, "OpenVinoSession", compiled.append)
+    monkeypatch.setattr(adapter, "OpenVinoSession", lambda model, _task: compiled.append(model))
     load_session(variant(Runtime.OPENVINO, "d.onnx", **options), folder, None, None, threads=2)
     properties = compiled[0]
     assert properties.get_property("INFERENCE_NUM_THREADS") == 2

@@ -137,10 +137,10 @@ def test_a_set_that_is_too_small_or_all_alike_is_called_so(tmp_path):
 
     for path in (folder / "images").iterdir():
         Image.new("RGB", (SIDE, SIDE), (9, 9, 9)).save(path)
-    assert "8 of 8 calibration images have one colour" in " ".join(read_calibration_set(job, bundle).warnings)
+    assert "8 of 8 calibration images have one value" in " ".join(read_calibration_set(job, bundle).warnings)
     document = json.loads((folder / "annotations.json").read_text())
     (folder / "annotations.json").write_text(json.dumps(document | {"annotations": []}))
-    assert "no calibration image has a box" in " ".join(read_calibration_set(job, bundle).warnings)
+    assert "calibration images: none has a box" in " ".join(read_calibration_set(job, bundle).warnings)
     (folder / "annotations.json").write_text(json.dumps(document | {"images": []}))
     with pytest.raises(UserError, match="no images"):
         read_calibration_set(job, bundle)

@@ -50,7 +50,7 @@ def test_calibration_images_come_in_the_targets_batch(exported):
     job, bundle, _ = exported
     target = job.target.model_copy(update={"input_shape": (3, 3, 96, 96)})
     calibration = read_calibration_set(job.model_copy(update={"target": target}), bundle)
-    assert [batch.shape for batch in calibration.batches] == [(3, 3, 96, 96)] * 2
+    assert [batch["image"].shape for batch in calibration.batches] == [(3, 3, 96, 96)] * 2
     assert calibration.card()["images"] == 4
 
 
