@@ -26,7 +26,8 @@ lock() {
   fi
 }
 
-lock light --extra report --extra registry
+lock light --extra report --extra registry --extra audio
 # Of OpenCV, which libreyolo needs, the build that runs where there is no display.
 lock torch images/torch/headless.in --extra laptop --overrides images/torch/overrides.txt
-lock tensorrt --extra export --extra surgery --extra onnxruntime --extra openvino --extra benchmark --extra report
+lock tensorrt --extra export --extra surgery --extra onnxruntime --extra openvino --extra benchmark --extra text --extra audio \
+  --extra report

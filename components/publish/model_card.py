@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from components.core import formats
-from components.core.contracts.job import Job
+from components.core.contracts.job import Features, Fit, Job, Task
 from components.core.contracts.leaderboard import Candidate, Leaderboard
 from components.publish.records import VersionManifest
 from components.publish.signature import Signature
@@ -35,9 +35,32 @@ def model_card(job: Job, board: Leaderboard, manifest: VersionManifest, signatur
         triton=manifest.model.startswith(f"{REPOSITORY}/"),
         inputs=signature.inputs,
         outputs=signature.outputs,
+        encoding=_encoding(job),
         labels=", ".join(f"{number} {label}" for number, label in sorted(manifest.labels.items())),
         environment=board.environment | winner.versions,
     )
+
+
+def _encoding(job: Job) -> str:
+    """How a sample becomes the input; empty for detection, whose inputs are all made alike."""
+    how, shape = job.preprocess, job.target.input_shape
+    if job.task is Task.CLASSIFICATION:
+        kept = f" ({how.crop_share:g} of the shorter side)" if how.fit is Fit.CROP else ""
+        return (
+            f"The input is RGB in 0..1 at {shape[3]} x {shape[2]} pixels, fitted by {how.fit}{kept}, minus "
+            f"{list(how.mean)}, divided by {list(how.std)}."
+        )
+    if job.task is Task.TEXT:
+        name = (how.tokenizer or "").rpartition("/")[2]
+        return f"The inputs are made by the tokenizer {name}, cut or padded to {shape[1]} tokens."
+    if job.task is Task.AUDIO and how.features is Features.WAVEFORM:
+        return f"The input is one channel in -1..1 at {how.sample_rate} Hz, cut or padded to {shape[1]} samples."
+    if job.task is Task.AUDIO:
+        return (
+            f"The input is the log-mel spectrogram of hasten (25 ms Hann windows every 10 ms, HTK mel filters) of one "
+            f"channel at {how.sample_rate} Hz, cut or padded to {shape[2]} frames."
+        )
+    return ""
 
 
 def _code(text: object) -> str:

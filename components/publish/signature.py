@@ -37,12 +37,12 @@ class Signature(NamedTuple):
 
 
 def read_signature(model: Path, task: Task, input_shape: tuple[int, ...]) -> Signature:
-    """Reads an ONNX or OpenVINO file; for an engine, which only its runtime can read, what the task's models all have.
+    """Reads an ONNX or OpenVINO file; of an engine, which only its runtime can read, the ONNX file beside it.
 
     Args:
         model: `.onnx`, `.xml` or an engine.
-        task: what the model does.
-        input_shape: [N, 3, H, W] in pixels.
+        task: what the model does; a detector's engine is known without its ONNX file.
+        input_shape: of the job's target.
 
     Raises:
         StepError: the file has a type that no server takes, or is damaged.
@@ -52,7 +52,10 @@ def read_signature(model: Path, task: Task, input_shape: tuple[int, ...]) -> Sig
     if model.suffix == ".xml":
         return _from_openvino(model)
     if task is not Task.DETECTION:
-        raise StepError(f"{model}: the inputs and outputs of an engine for {task} are not known")
+        beside = sorted(model.parent.glob("*.onnx"))
+        if len(beside) != 1:
+            raise StepError(f"{model}: beside the engine are {len(beside)} ONNX files; its own one is needed")
+        return read_signature(beside[0], task, input_shape)
     image = Tensor("image", "FP32", input_shape)
     shape = (MAX_DETECTIONS,) if input_shape[0] == 1 else (input_shape[0], MAX_DETECTIONS)
     outputs = Tensor("boxes", "FP32", (*shape, 4)), Tensor("scores", "FP32", shape), Tensor("labels", "INT64", shape)

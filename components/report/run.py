@@ -7,14 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.contracts.job import Job
+from components.core.contracts.job import Job, Task
 from components.core.contracts.leaderboard import Leaderboard
 from components.core.files import write_bytes_atomic
 from components.core.formats import markdown, plain
 from components.core.stepping import progress
 from components.report.charts.bars import bars
 from components.report.charts.scatter import scatter
-from components.report.strip import MIN_IOU, MIN_SCORE, TRUTH, Strip, strip
+from components.report.examples import examples
+from components.report.strip import TRUTH, Strip, strip
 from components.report.theme import css
 from components.report.view import View, focus_of, row_of, view
 
@@ -31,15 +32,16 @@ def run_report(job: Job, board: Leaderboard, bundle: Path, out: Path, command: s
     Args:
         job: what was asked for.
         board: the final board (`finish` of the leaderboard step).
-        bundle: output of `fetch`, for the test images; without it the report has no pictures and says why.
+        bundle: output of `fetch`, for the test samples; without it the report has no pictures and says why.
         out: folder, made when it is not there.
         command: what to type to get this report again.
     """
     out.mkdir(parents=True, exist_ok=True)
     told = view(board, job)
-    progress("drawing test images", 0, 3)
+    progress("drawing test samples", 0, 3)
     shown = [row for row in (row_of(board, board.baseline), focus_of(board)) if row is not None]
-    pictures = strip(list({row.id: row for row in shown}.values()), bundle)
+    rows = list({row.id: row for row in shown}.values())
+    pictures = strip(rows, bundle) if job.task is Task.DETECTION else examples(job, rows, bundle)
     progress("drawing charts", 1, 3)
     charts = {"scatter": scatter(board), "bars": bars(board)}
     progress("writing the report", 2, 3)
@@ -69,8 +71,6 @@ def render_html(told: View, pictures: Strip, charts: dict[str, str | None], comm
             dark=Markup(css(dark=True)),  # noqa: S704
             command=Markup.escape(_lines(command)),
             truth=TRUTH,
-            min_score=MIN_SCORE,
-            min_iou=MIN_IOU,
         )
     )
 

@@ -48,35 +48,53 @@ class Score(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Panel:
-    """One image with one model's boxes."""
+class Picture:
+    """An image in the page."""
 
-    candidate: str
     uri: str
-    """`data:` URI of a JPEG."""
+    """`data:` URI."""
     width: int
     height: int
-    score: Score
     alt: str
 
 
 @dataclass(frozen=True)
+class Panel:
+    """What one model makes of a sample."""
+
+    candidate: str
+    words: str
+    picture: Picture | None = None
+    """The image with this model's boxes."""
+
+
+@dataclass(frozen=True)
 class Pair:
-    """One test image, seen by the baseline and by the other."""
+    """One test sample, seen by the baseline and by the other."""
 
     name: str
     panels: tuple[Panel, ...]
+    picture: Picture | None = None
+    """Of the sample itself, where the models add nothing to it."""
+    text: str = ""
+    """The sample, where it is a text."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """What the report shows of the test images."""
+    """What the report shows of the test samples."""
 
     pairs: tuple[Pair, ...]
     classes: tuple[tuple[str, str], ...]
-    """Class name and colour of its boxes."""
+    """Class name and colour of its boxes; empty without boxes."""
     note: str = ""
-    """Why images are missing, if any are."""
+    """Why samples are missing, if any are."""
+    title: str = "Test images"
+    hint: str = (
+        f"Spread evenly over the test split, not chosen by result. Only boxes with a score of at least {MIN_SCORE} are "
+        "drawn and counted; an object is found when a box of its class overlaps it with an IoU of at least "
+        f"{MIN_IOU}."
+    )
 
 
 def strip(rows: list[Candidate], bundle: Path) -> Strip:
@@ -177,7 +195,7 @@ def _within_budget(
             Pair(name, tuple(_panel(row, seen[name], image, picture, split, side, quality) for row, seen in found))
             for name, image, picture in ((image.file_name, image, picture) for image, picture in pictures)
         )
-        if sum(len(panel.uri) for pair in pairs for panel in pair.panels) <= BUDGET:
+        if sum(len(panel.picture.uri) for pair in pairs for panel in pair.panels if panel.picture) <= BUDGET:
             break
     return pairs
 
@@ -208,15 +226,14 @@ def _panel(
     buffer = io.BytesIO()
     canvas.save(buffer, "JPEG", quality=quality, optimize=True, subsampling=0)
     score = compare(boxes, labels, split, image.id)
-    return Panel(
-        candidate=row.id,
-        uri=f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}",
-        width=size[0],
-        height=size[1],
-        score=score,
-        alt=f"{plain(image.file_name)} with the {score.boxes} boxes of {plain(row.id)} that score {MIN_SCORE} or more; "
+    words = f"{score.boxes} boxes, {score.found} of {score.objects} objects found"
+    picture_of = Picture(
+        f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}",
+        *size,
+        f"{plain(image.file_name)} with the {score.boxes} boxes of {plain(row.id)} that score {MIN_SCORE} or more; "
         f"{score.found} of {score.objects} objects found",
     )
+    return Panel(row.id, words, picture_of)
 
 
 def _solid(draw: "ImageDraw", box: npt.NDArray[np.float32], colour: str) -> None:

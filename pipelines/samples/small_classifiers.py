@@ -61,7 +61,8 @@ class ResidualNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, C, H, W] -> logits [N, classes]."""
-        return self.head(self.features(image).mean((2, 3)))
+        logits: Tensor = self.head(self.features(image).mean((2, 3)))
+        return logits
 
 
 def digit_classifier(classes: int = 10, width: int = 32) -> nn.Module:
@@ -79,7 +80,8 @@ class SpectrogramNet(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """[N, mels, frames] -> logits [N, classes]."""
-        return self.net(self.scale(audio)[:, None])
+        logits: Tensor = self.net(self.scale(audio)[:, None])
+        return logits
 
 
 def language_classifier(classes: int = 3, mels: int = 40, width: int = 16) -> nn.Module:
@@ -115,7 +117,8 @@ class TextTransformer(nn.Module):
         for block in self.blocks:
             x = block(x, hidden)
         weights = seen[:, :, None]
-        return self.head((self.norm(x) * weights).sum(1) / weights.sum(1).clamp(min=1))
+        logits: Tensor = self.head((self.norm(x) * weights).sum(1) / weights.sum(1).clamp(min=1))
+        return logits
 
 
 class TextBlock(nn.Module):
@@ -133,11 +136,12 @@ class TextBlock(nn.Module):
         y = self.attention_norm(x)
         query, key, value = (self._split(layer(y)) for layer in (self.query, self.key, self.value))
         weights = (query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]) + hidden).softmax(-1)
-        x = x + self.mix((weights @ value).transpose(1, 2).flatten(2))
-        return x + self.feed(self.feed_norm(x))
+        mixed: Tensor = x + self.mix((weights @ value).transpose(1, 2).flatten(2))
+        fed: Tensor = mixed + self.feed(self.feed_norm(mixed))
+        return fed
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 def spam_classifier(vocabulary: int = 4096, classes: int = 2, width: int = 128, tokens: int = 128) -> nn.Module:

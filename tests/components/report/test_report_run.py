@@ -218,7 +218,7 @@ def test_missing_pictures_are_named_and_stop_nothing(tmp_path):
     board = finish(boards.board(), boards.job())
     run_report(boards.job(), board, tmp_path / "nowhere", tmp_path / "out", boards.COMMAND)
     text = page_of(tmp_path / "out")
-    assert "No images to show." in text
+    assert "Nothing to show." in text
     assert "annotations.json cannot be read" in text
 
 

@@ -61,10 +61,10 @@ def test_low_scores_are_neither_drawn_nor_counted_and_the_truth_is(tmp_path):
         row = boards.rows()[0].model_copy(update={"id": name, "details": {"detections": str(path)}})
         (pair,) = strip([row], bundle).pairs
         drawn[name] = pair.panels[0]
-    assert drawn["high"].score.boxes == 1
-    assert drawn["low"].score.boxes == 0
-    assert drawn["low"].score.objects == 5
-    pictures = {name: pixels(panel.uri) for name, panel in drawn.items()}
+    assert drawn["high"].words.startswith("1 boxes, ")
+    assert drawn["low"].words.startswith("0 boxes, ")
+    assert drawn["low"].words.endswith(" of 5 objects found")
+    pictures = {name: pixels(panel.picture.uri) for name, panel in drawn.items()}
     assert yellow(pictures["high"]) > 500 > yellow(pictures["low"])
     assert min(blue(picture) for picture in pictures.values()) > 200
 
@@ -112,10 +112,10 @@ def test_images_shrink_until_they_fit_the_budget(tmp_path, monkeypatch):
     bundle = boards.make_bundle(tmp_path / "bundle", side=600)
     rows = boards.with_detections(boards.rows()[:2], tmp_path / "detections", bundle)
     large = strip(rows, bundle).pairs
-    total = sum(len(panel.uri) for pair in large for panel in pair.panels)
+    total = sum(len(panel.picture.uri) for pair in large for panel in pair.panels)
     monkeypatch.setattr("components.report.strip.BUDGET", total // 3)
     small = strip(rows, bundle).pairs
-    assert sum(len(panel.uri) for pair in small for panel in pair.panels) <= total // 3
+    assert sum(len(panel.picture.uri) for pair in small for panel in pair.panels) <= total // 3
     assert small[0].panels[0].width < large[0].panels[0].width
     assert len(small) == len(large)
 
