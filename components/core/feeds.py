@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.core.errors import UserError
+from components.core.errors import StepError, UserError
 
 Feed = dict[str, npt.NDArray[Any]]
 """One call's inputs: name -> array, the batch along the first axis."""
@@ -16,14 +16,26 @@ Batch = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]
 """One call's inputs; an array alone is the first input."""
 
 
-def feed_of(batch: Batch, first_input: str) -> Feed:
-    """A call's inputs by name.
+def size_of(batch: Batch) -> int:
+    """How many samples a batch has."""
+    return len(next(iter(batch.values()))) if isinstance(batch, Mapping) else len(batch)
 
-    Args:
-        batch: an array for the first input, or all inputs by name.
-        first_input: name of the model's first input.
+
+def feed(batch: Batch, names: Sequence[str]) -> Feed:
+    """The arrays by the names that a model has for its inputs: by name where it has ours, else in order.
+
+    Raises:
+        StepError: the model wants more than the task gives.
     """
-    return dict(batch) if isinstance(batch, Mapping) else {first_input: batch}
+    if not isinstance(batch, Mapping):
+        batch = {names[0]: batch}
+    if all(name in batch for name in names):
+        return {name: batch[name] for name in names}
+    if len(names) > len(batch):
+        raise StepError(
+            f"the model has the inputs {', '.join(names)}; given: {', '.join(batch)}; export it with these alone"
+        )
+    return dict(zip(names, batch.values(), strict=False))
 
 
 def signature_inputs(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:

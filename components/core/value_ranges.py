@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from components.core.feeds import Batch, feed
 from components.core.machine import usable_cores
 from components.core.quantizable import float_tensors, learned_nodes
-from components.core.tasks.adapter import Batch, feed
 
 if TYPE_CHECKING:
     import onnx

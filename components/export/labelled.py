@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from components.core.contracts.job import Job, Runtime
 from components.core.contracts.variant import SOURCES, Status, Variant
 from components.core.errors import StepError, UserError
+from components.core.feeds import feed, size_of
 from components.core.models import bundled, load_torch_model
 from components.core.stepping import progress
-from components.core.tasks.adapter import Dataset, Inputs, TaskAdapter, in_batches, size_of, task_adapter
+from components.core.tasks.adapter import Dataset, Inputs, TaskAdapter, in_batches, task_adapter
 from components.core.tasks.labelled import Logits
 from components.export.labelled_parity import compare_logits
 
@@ -186,8 +187,6 @@ class _LogitsModule:
 
 def _run_onnx(path: Path, adapter: TaskAdapter, batches: Sequence[Inputs]) -> list[Logits]:
     import onnxruntime
-
-    from components.core.tasks.adapter import feed
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

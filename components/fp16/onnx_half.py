@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from components.core.feeds import Batch
 from components.core.half import CAST_PREFIX, HalfRegion, beyond_half, weights_beyond_half
 from components.core.quantizable import learned_nodes, name_nodes
-from components.core.tasks.adapter import Batch
 from components.core.value_ranges import largest_values
 
 _KEEP_FP32 = ("GridSample", "RoiAlign")

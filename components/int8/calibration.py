@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from components.core.contracts.job import Job
 from components.core.errors import UserError
-from components.core.tasks.adapter import Batch, Dataset, Inputs, in_batches, read_split, task_adapter
+from components.core.feeds import Batch
+from components.core.tasks.adapter import Dataset, Inputs, in_batches, read_split, task_adapter
 
 HELD_OUT = 4
 """Samples that calibrators are compared on; a quarter of the set where there are not so many more."""

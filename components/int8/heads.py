@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from components.core.feeds import Batch, feed
 from components.core.machine import usable_cores
 from components.core.quantizable import constant_tensors, float_tensors, learned_nodes, name_nodes
-from components.core.tasks.adapter import Batch, feed
 
 if TYPE_CHECKING:
     import onnx

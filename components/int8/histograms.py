@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from components.core.tasks.adapter import Batch, feed
+from components.core.feeds import Batch, feed
 
 if TYPE_CHECKING:
     import onnx

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import onnx
 
 from components.core.contracts.job import Runtime
+from components.core.feeds import feed
 from components.core.half import HalfRegion, beyond_half, weights_beyond_half
 from components.core.onnx_files import load_onnx, save_onnx
 from components.core.quantizable import name_nodes, tail_nodes, weighted_nodes
 from components.core.stepping import progress
-from components.core.tasks.adapter import feed
 from components.core.value_ranges import largest_values
 from components.int8.bias_correction import channel_shifts, with_corrected_biases
 from components.int8.calibration import CalibrationSet

@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 
 from components.core.contracts.job import Runtime
+from components.core.feeds import Batch
 from components.core.onnx_files import load_onnx, save_onnx
 from components.core.quantizable import WEIGHTED, float_tensors, learned_nodes, name_nodes, tail_nodes, weighted_nodes
-from components.core.tasks.adapter import Batch
 from components.int8.histograms import collect_histograms
 from components.int8.range_rules import Range, percentile
 from components.int8.symmetric_qdq import quantize_symmetric, symmetric_tensors

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from components.core.feeds import Batch
 from components.core.runtimes.openvino_core import feed_of, sharing_core
-from components.core.tasks.adapter import Batch
 
 _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 _GATES = ("ROIAlign", "Gather", "GatherND", "GatherElements", "GridSample")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from components.core.feeds import Batch
 from components.core.runtimes.openvino_core import feed_of, shared_core
-from components.core.tasks.adapter import Batch
 from components.int8.openvino_nncf import tail_operations
 from components.int8.openvino_patches import Patch, find_patches, operations_by_name
 

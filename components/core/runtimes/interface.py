@@ -9,7 +9,8 @@ from components.core.contracts.job import Job, Runtime
 from components.core.contracts.run_plan import RUN_PLAN
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
-from components.core.tasks.adapter import Batch, TaskAdapter, task_adapter
+from components.core.feeds import Batch
+from components.core.tasks.adapter import TaskAdapter, task_adapter
 
 _PACKAGES = {
     Runtime.TORCH: ("torch",),

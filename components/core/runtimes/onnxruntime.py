@@ -6,8 +6,9 @@ from typing import Any
 from components.core.contracts.job import Job
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
+from components.core.feeds import Batch, feed, size_of
 from components.core.runtimes.interface import adapter_for, output_names
-from components.core.tasks.adapter import Batch, TaskAdapter, feed, size_of
+from components.core.tasks.adapter import TaskAdapter
 
 _ERRORS_ONLY = 3
 

@@ -6,9 +6,10 @@ from typing import Any
 from components.core.contracts.job import Job
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
+from components.core.feeds import Batch, feed, size_of
 from components.core.runtimes.interface import adapter_for, output_names
 from components.core.runtimes.openvino_core import input_names, shared_core
-from components.core.tasks.adapter import Batch, TaskAdapter, feed, size_of
+from components.core.tasks.adapter import TaskAdapter
 
 
 class OpenVinoSession:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from components.core.tasks.adapter import Batch, feed
+from components.core.feeds import Batch, feed
 
 
 @functools.cache

@@ -16,10 +16,11 @@ from components.core.contracts.job import Job, Runtime
 from components.core.contracts.run_plan import Part, RunPlan
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError, UserError
+from components.core.feeds import Batch, feed, size_of
 from components.core.files import confined
 from components.core.formats import runtime_name
 from components.core.runtimes.interface import adapter_for, availability, output_names
-from components.core.tasks.adapter import Batch, TaskAdapter, feed, size_of
+from components.core.tasks.adapter import TaskAdapter
 
 Values = dict[str, npt.NDArray[Any]]
 _ERRORS_ONLY = 3

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from components.core.contracts.job import Job, Runtime
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
+from components.core.feeds import Batch, feed, size_of
 from components.core.runtimes.interface import adapter_for
-from components.core.tasks.adapter import Batch, TaskAdapter, feed, size_of
+from components.core.tasks.adapter import TaskAdapter
 
 if TYPE_CHECKING:
     import torch

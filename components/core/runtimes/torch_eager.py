@@ -8,8 +8,9 @@ import numpy.typing as npt
 from components.core.contracts.job import Job, Task
 from components.core.contracts.variant import Variant
 from components.core.errors import StepError
+from components.core.feeds import Batch, feed, size_of
 from components.core.runtimes.interface import Session, adapter_for
-from components.core.tasks.adapter import Batch, TaskAdapter, feed, size_of
+from components.core.tasks.adapter import TaskAdapter
 from components.core.tasks.detection import Detections, drop_padding, per_image
 
 if TYPE_CHECKING:

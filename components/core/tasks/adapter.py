@@ -11,15 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from components.core.contracts.job import Job, Metric, Task
-from components.core.errors import StepError
+from components.core.feeds import Feed
 
 if TYPE_CHECKING:
     from components.core.contracts.job import Preprocess
 
-Inputs = dict[str, npt.NDArray[Any]]
+Inputs = Feed
 """A model's inputs by name; the first axis of each is the batch."""
-Batch = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]
-"""The inputs of a call; an array alone is that of a model with one input."""
 
 ANNOTATIONS = "annotations.json"
 """Name of a split's file in a bundle, of every task."""
@@ -167,25 +165,3 @@ def stack(samples: Sequence[Mapping[str, npt.NDArray[Any]]], size: int) -> Input
 def in_batches(samples: Sequence[Mapping[str, npt.NDArray[Any]]], size: int) -> list[Inputs]:
     """Encoded samples as batches of `size`; the last is filled up with its last sample."""
     return [stack(samples[start : start + size], size) for start in range(0, len(samples), size)]
-
-
-def size_of(batch: Batch) -> int:
-    """How many samples a batch has."""
-    return len(next(iter(batch.values()))) if isinstance(batch, Mapping) else len(batch)
-
-
-def feed(batch: Batch, names: Sequence[str]) -> Inputs:
-    """The arrays by the names that a model has for its inputs: by name where it has ours, else in order.
-
-    Raises:
-        StepError: the model wants more than the task gives.
-    """
-    if not isinstance(batch, Mapping):
-        batch = {names[0]: batch}
-    if all(name in batch for name in names):
-        return {name: batch[name] for name in names}
-    if len(names) > len(batch):
-        raise StepError(
-            f"the model has the inputs {', '.join(names)}; given: {', '.join(batch)}; export it with these alone"
-        )
-    return dict(zip(names, batch.values(), strict=False))

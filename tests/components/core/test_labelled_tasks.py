@@ -1,4 +1,4 @@
-"""The adapters of classifiers: inputs as documented, outputs understood or refused, accuracy and F1 as others have them."""
+"""The adapters of classifiers: inputs as documented, outputs understood or refused, accuracy as others have it."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,8 @@ from torchvision.transforms import v2
 
 from components.core.contracts.job import Features, Fit, Metric, Preprocess, Task
 from components.core.errors import StepError, UserError
-from components.core.tasks.adapter import adapter_of, feed, in_batches
+from components.core.feeds import feed
+from components.core.tasks.adapter import adapter_of, in_batches
 from components.core.tasks.audio import FLOOR, load_recording, log_mel
 from components.core.tasks.classification import fitted
 from components.core.tasks.labelled import LabelAdapter, macro_f1, read_labelled, write_labelled
