@@ -116,7 +116,7 @@ def test_images_shrink_until_they_fit_the_budget(tmp_path, monkeypatch):
     monkeypatch.setattr("components.report.strip.BUDGET", total // 3)
     small = strip(rows, bundle).pairs
     assert sum(len(panel.picture.uri) for pair in small for panel in pair.panels) <= total // 3
-    assert small[0].panels[0].width < large[0].panels[0].width
+    assert small[0].panels[0].picture.width < large[0].panels[0].picture.width
     assert len(small) == len(large)
 
 
