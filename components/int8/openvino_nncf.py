@@ -25,6 +25,7 @@ def quantize_nncf(
     *,
     transformer: bool = False,
     smooth: bool = True,
+    symmetric: bool = False,
 ) -> Any:
     """An INT8 copy of an OpenVINO model: mixed preset, fast bias correction, the tail in FP32.
 
@@ -34,6 +35,7 @@ def quantize_nncf(
         calibrator: one of `CALIBRATORS`.
         transformer: place the quantizers as transformers need them.
         smooth: SmoothQuant, which NNCF offers for transformers only.
+        symmetric: NNCF's preset PERFORMANCE, all activations symmetric, instead of MIXED.
     """
     with _quiet():
         import nncf
@@ -49,7 +51,7 @@ def quantize_nncf(
             return nncf.quantize(
                 model.clone(),
                 nncf.Dataset([feed_of(model, batch) for batch in batches]),
-                preset=nncf.QuantizationPreset.MIXED,
+                preset=nncf.QuantizationPreset.PERFORMANCE if symmetric else nncf.QuantizationPreset.MIXED,
                 subset_size=len(batches),
                 model_type=nncf.ModelType.TRANSFORMER if transformer else None,
                 ignored_scope=nncf.IgnoredScope(names=tail_operations(model), validate=False),
