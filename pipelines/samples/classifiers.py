@@ -13,7 +13,7 @@ from components.core.contracts.job import Job, Training
 from components.core.files import sha256_file, write_json_atomic
 from components.core.job_file import read_fields, read_text
 from components.core.machine import describe
-from components.core.models import build_factory
+from components.core.models import call_factory
 from components.core.tasks.adapter import read_split, task_adapter
 from components.core.training.bundle import write_weights
 from components.core.training.labelled import accuracy_of
@@ -43,7 +43,7 @@ def train_classifier(
     with tempfile.TemporaryDirectory(prefix="hasten-") as temporary:
         folder = Path(temporary)
         model = fields["model"]
-        module = build_factory(model["factory"], model.get("kwargs", {}))
+        module = call_factory(model["factory"], model.get("kwargs", {}))
         write_weights(module, folder / "first.safetensors")
         fields["model"] = model | {"weights": str(folder / "first.safetensors")}
         job = Job.model_validate(fields).model_copy(update={"training": settings})
