@@ -13,6 +13,7 @@ STEPS = {
     "fp16": ("fp16",),
     "amp": ("amp",),
     "backbone": ("backbone",),
+    "family": ("family",),
     "engine": ("engine",),
     "benchmark": ("benchmark",),
     "leaderboard": ("decide", "leaderboard"),

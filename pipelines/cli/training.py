@@ -1,4 +1,4 @@
-"""`hasten amp`, `hasten backbone`: a rung that trains, alone."""
+"""`hasten amp`, `hasten backbone`, `hasten family`: a rung that trains, alone."""
 
 import os
 import sys
@@ -50,6 +50,22 @@ def backbone(job_file: JobFile, out: Out, as_json: Json = False) -> None:
     from components.backbone.run import run_backbone
 
     _alone("backbone", run_backbone, job_file, out, as_json=as_json)
+
+
+@app.command(rich_help_panel=_STEPS)
+def family(job_file: JobFile, out: Out, as_json: Json = False) -> None:
+    """Time untrained models of other families, sizes and resolutions, train the few that can win.
+
+    The job's `family` says which: YOLO, EfficientDet, SSDLite, RetinaNet, FCOS. Ctrl-C stops; the same command neither
+    probes nor trains anything again.
+
+    **Example**
+
+    `hasten family job.yaml --out work/searched`
+    """
+    from components.family.run import run_family
+
+    _alone("family", run_family, job_file, out, as_json=as_json)
 
 
 def _alone(name: str, rung: "Rung", job_file: Path, out: Path, *, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from components.benchmark.component import benchmark
 from components.core.contracts.job import Rung
 from components.core.images import TORCH_IMAGE
 from components.export.component import export
+from components.family.component import family
 from components.fetch.component import fetch
 from components.leaderboard.component import decide, leaderboard
 from components.publish.component import publish
@@ -25,9 +26,9 @@ from pipelines.ladder.prepare import destination, keep, pass_on, prepare
 from pipelines.ladder.training import compress_trained
 from pipelines.scheduling import CPU, GPU_INFER, GPU_RESOURCE, GPU_SEARCH, GPU_TRAIN, LIGHT, Gpu, place
 
-TRAINERS = {Rung.AMP: amp, Rung.BACKBONE: backbone}
+TRAINERS = {Rung.AMP: amp, Rung.BACKBONE: backbone, Rung.FAMILY: family}
 """Rungs that train: each takes the job and the bundle, and makes a new bundle or says why not."""
-SEARCHERS = (Rung.BACKBONE,)
+SEARCHERS = (Rung.BACKBONE, Rung.FAMILY)
 """Those of them that choose what to train by the goal, which is part of their job then."""
 
 

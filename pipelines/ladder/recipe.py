@@ -5,7 +5,7 @@ import time
 import uuid
 from typing import NamedTuple
 
-from components.core.contracts.job import Backbone, Budget, Job, Ladder, Mode, Rung, Training
+from components.core.contracts.job import Backbone, Budget, Family, Job, Ladder, Mode, Rung, Training
 from components.core.errors import UserError
 from components.core.job_file import parse_job
 from components.fetch.sources import check_sources, source_digest
@@ -44,7 +44,7 @@ def prepare_run(job_text: str, mode: str, rungs: str, code_version: str, run_id:
     made = recipe(job)
     training = made.model_copy(update={"training": job.training})
     # What a search drops depends on the goal, and a search on its settings.
-    search = training.model_copy(update={"goal": job.goal, "backbone": job.backbone})
+    search = training.model_copy(update={"goal": job.goal, "backbone": job.backbone, "family": job.family})
     return Prepared(
         job=job.model_dump_json(),
         recipe=made.model_dump_json(),
@@ -127,6 +127,7 @@ def recipe(job: Job) -> Job:
             "budget": job.budget.model_copy(update=_measuring(Budget())),
             "training": Training(),
             "backbone": Backbone(),
+            "family": Family(),
             "publish": None,
         }
     )

@@ -9,8 +9,8 @@ from pipelines import scheduling
 
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests" / "pipelines"
 ON_GPU = ("benchmark", "engine")
-TRAINS = ("amp", "backbone")
-SEARCHES = ("backbone",)
+TRAINS = ("amp", "backbone", "family")
+SEARCHES = ("backbone", "family")
 """Those that time before they train."""
 LIGHT = ("decide", "destination", "fetch", "keep", "leaderboard", "note", "pass-on", "prepare", "publish", "report")
 
@@ -113,7 +113,7 @@ def test_the_form_in_the_ui_can_be_filled_without_reading_code():
 def test_the_gpu_reaches_every_rung():
     spec = next(yaml.safe_load_all((MANIFESTS / "ladder.yaml").read_text()))
     rungs = [task for name, task in tasks(spec) if name.startswith("compress")]
-    assert len(rungs) == 8  # two of the user's model; one of each of two trained models, which has two inside
+    assert len(rungs) == 11  # two of the user's model; one of each of three trained models, which has two inside
     for task in rungs:
         for name in ("gpus", "gpu_resource", "gpu_node_selector", "gpu_tolerations", "gpu_image"):
             given = task["inputs"]["parameters"][name]["componentInputParameter"]

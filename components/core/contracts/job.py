@@ -38,6 +38,7 @@ class Rung(StrEnum):
     FP16 = "fp16"
     AMP = "amp"
     BACKBONE = "backbone"
+    FAMILY = "family"
 
     @property
     def trains(self) -> bool:
@@ -360,6 +361,27 @@ class Backbone(Search):
     )
 
 
+class Family(Search):
+    """How the rung `family` looks for another model altogether."""
+
+    candidates: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field(
+        default_factory=list,
+        max_length=100,
+        description="`FAMILY-SIZE`, for instance `yolo9-t`, `*` and `?` allowed, or the presets `cpu` and `gpu`; "
+        "default: the preset of the target's device",
+    )
+    input_sizes: list[tuple[int, int]] = Field(
+        default_factory=list,
+        max_length=16,
+        description="[height, width] to try each at; default: the job's own, and three quarters of it",
+    )
+    pretrained: str = Field(
+        default=Pretrained.NONE,
+        min_length=1,
+        description="`none`, or a folder or URI with `FAMILY-SIZE.safetensors`",
+    )
+
+
 class Publish(Contract):
     """Where the winner goes."""
 
@@ -389,6 +411,7 @@ class Job(Contract):
     budget: Budget = Field(default_factory=Budget)
     training: Training = Field(default_factory=Training)
     backbone: Backbone = Field(default_factory=Backbone)
+    family: Family = Field(default_factory=Family)
     publish: Publish | None = None
 
     @model_validator(mode="before")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from components.core.contracts.job import Backbone, Job, ModelSource, Training
+from components.core.contracts.job import Backbone, Family, Job, ModelSource, Training
 from components.core.contracts.training import TRAINING_CARD, TrainingCard
 from components.core.files import link_or_copy, sha256_file, write_bytes_atomic, write_json_atomic
 
@@ -70,5 +70,11 @@ def recipe_of(job: Job, model: ModelSource) -> Job:
     """
     trained = ModelSource(factory=model.factory, kwargs=model.kwargs, weights=WEIGHTS)
     return job.model_copy(
-        update={"model": trained, "goal": job.goal.of_models(), "training": Training(), "backbone": Backbone()}
+        update={
+            "model": trained,
+            "goal": job.goal.of_models(),
+            "training": Training(),
+            "backbone": Backbone(),
+            "family": Family(),
+        }
     )
