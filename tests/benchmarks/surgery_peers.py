@@ -7,6 +7,7 @@ peers live in an environment of their own (``.hasten/peers``), which is made whe
 
 import argparse
 import json
+import multiprocessing
 import platform
 import statistics
 import subprocess
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "components" / "surgery"), str(Path(__file__).parents[2])]
@@ -24,6 +26,7 @@ sys.path.append(str(Path(__file__).parent))
 import numpy as np  # noqa: E402
 import onnx  # noqa: E402
 from surgery_cases import SEEDS, Case, cases  # noqa: E402
+from surgery_graphs import rtx  # noqa: E402
 
 from components.core.machine import cpu_model, usable_cores  # noqa: E402
 from components.core.onnx_files import save_onnx  # noqa: E402
@@ -36,14 +39,8 @@ TIME_LIMIT = 120.0
 """Seconds a tool gets for one graph."""
 TOLERANCE = 1e-4
 """Relative; peers fuse operators, which moves the last digits."""
-_VERDICT = f"""
-import sys, onnx
-sys.path[:0] = {sys.path[:2]!r}
-from surgery_graphs import rtx
-verdict = rtx(onnx.load(sys.argv[1]))
-sys.exit(0 if verdict.stage == "ok" and not verdict.plugins else verdict.words or "plugins")
-"""
-"""A process of its own: the builder may crash."""
+_APART = multiprocessing.get_context("forkserver")
+"""For processes of their own, since the builder may crash; each is a copy of one that has imported everything."""
 Feeds = Callable[[np.random.Generator], dict[str, np.ndarray]]
 
 
@@ -69,22 +66,39 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", help="rows to run; default: all")
     parser.add_argument("--per-row", type=int, default=2, help="graphs of each row, the first so many")
     parser.add_argument("--peers", type=Path, default=Path(".hasten/peers"), help="environment of the peers")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="every attempt; what such a file has is not done again")
     arguments = parser.parse_args()
     tools = _tools(arguments.peers)
-    attempts: list[Attempt] = []
+    _APART.set_forkserver_preload(["__main__", "tensorrt_rtx"])
+    attempts = _kept(arguments.json)
+    done = {attempt.graph for attempt in attempts}
     with tempfile.TemporaryDirectory() as folder:
         for row, listed in cases().items():
             if arguments.rows is None or row in arguments.rows:
                 for number, case in enumerate(listed[: arguments.per_row]):
                     name = f"row {row}, {case.name}"
+                    if name in done:
+                        continue
                     attempts += _compete(name, row, case.model(), case, tools, Path(folder) / f"{row}-{number}")
+                    _keep(attempts, arguments.json)
         if arguments.weights:
             for name, model in _detectors(arguments.weights, arguments.classes):
+                if name in done:
+                    continue
                 attempts += _compete(name, 0, model, None, tools, Path(folder) / name)
+                _keep(attempts, arguments.json)
     _print(attempts, list(tools), arguments.peers)
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(attempt) for attempt in attempts], indent=2) + "\n")
+
+
+def _kept(file: Path | None) -> list[Attempt]:
+    """What an earlier run wrote."""
+    return [Attempt(**one) for one in json.loads(file.read_text())] if file and file.exists() else []
+
+
+def _keep(attempts: Sequence[Attempt], file: Path | None) -> None:
+    """Writes what there is, so that a run that is stopped has not been for nothing."""
+    if file:
+        file.write_text(json.dumps([asdict(attempt) for attempt in attempts], indent=2) + "\n")
 
 
 def _tools(peers: Path) -> dict[str, Callable[[Path, Path], list[str]]]:
@@ -147,12 +161,33 @@ def _compete(
             made = made.parent / "h" / "tensorrt-rtx" / "model.onnx"
         builds, equal = False, False
         if made.exists():
-            words = _run([sys.executable, "-c", _VERDICT, str(made)])
+            words = _verdict(made)
             builds = not words
             equal = _equal(model, onnx.load(made), case)
         attempts.append(Attempt(name, row, tool, round(seconds, 2), builds, equal, words[:300]))
         print(f"{name}: {tool}: {'builds' if builds else 'does not build'} {words[:80]}", file=sys.stderr, flush=True)
     return attempts
+
+
+def _verdict(made: Path) -> str:
+    """Why TensorRT-RTX does not build a file without plugins; empty where it does."""
+    receiver, sender = _APART.Pipe(duplex=False)
+    process = _APART.Process(target=_judge, args=(made, sender))
+    process.start()
+    sender.close()
+    try:
+        words: str = receiver.recv() if receiver.poll(TIME_LIMIT) else f"stopped after {TIME_LIMIT:.0f} s"
+    except EOFError:
+        process.join()
+        words = f"the builder ended with code {process.exitcode}"
+    process.kill()
+    process.join()
+    return words
+
+
+def _judge(made: Path, sender: Connection) -> None:
+    verdict = rtx(onnx.load(made))
+    sender.send("" if verdict.stage == "ok" and not verdict.plugins else verdict.words or "plugins")
 
 
 def _run(command: Sequence[str]) -> str:
