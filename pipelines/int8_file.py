@@ -196,7 +196,10 @@ class _Search:
         }
 
     def _card(self) -> dict[str, Any]:
-        digest = hashlib.sha256(b"".join(value.tobytes() for feed in self.used for value in feed.values()))
+        digest = hashlib.sha256()
+        for feed in self.used:  # one after the other: all in one piece would be the whole set in memory once more
+            for value in feed.values():
+                digest.update(np.ascontiguousarray(value).data)
         return {
             "calls": len(self.used),
             "held_out": len(self.apart),
