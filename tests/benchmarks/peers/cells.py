@@ -107,10 +107,12 @@ def _run(
     command: Sequence[str], folder: Path, time_limit: float, more: dict[str, str]
 ) -> "subprocess.CompletedProcess[str]":
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | more
-    if not more.keys().isdisjoint({"OLIVE_DISABLE_TELEMETRY"}):
+    where = None
+    if more:
         environment.pop("PYTHONPATH")  # a peer sees its own packages only
+        where = folder  # and leaves its caches there
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=time_limit, env=environment, cwd=None, check=False
+        command, capture_output=True, text=True, timeout=time_limit, env=environment, cwd=where, check=False
     )
     (folder / "log.txt").write_text(done.stdout + "\n" + done.stderr)
     return done
