@@ -30,8 +30,11 @@ def family(job: str, bundle_uri: str, code_version: str, trained: dsl.Output[dsl
     from components.core.storage import materialize
     from components.family.run import run_family
 
-    with step("family", rung="family"):
+    with step("family", rung="family") as cost:
         given = Job.model_validate_json(job)
         card, recipe = run_family(given, materialize(bundle_uri), Path(trained.path), bundle_uri, code_version)
         trained.metadata.update({"winner": card.search.winner if card.search else "", "status": str(card.status)})
+        # What the search took in earlier lives, before it was killed and taken up again, counts too.
+        wall, core = (card.search.wall_seconds, card.search.core_seconds) if card.search else (0.0, 0.0)
+        cost.keep(Path(trained.path), gpus=card.gpus, wall_seconds=wall, core_seconds=core)
     return str(trained.uri), recipe.model_dump_json(), str(card.status), card.reason
