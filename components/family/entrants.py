@@ -7,12 +7,14 @@ import torch
 
 from components.core.contracts.job import Job, Pretrained, Task
 from components.core.errors import UserError
-from components.core.models import read_state_dict
+from components.core.models import call_factory, read_state_dict
 from components.core.storage import materialize
-from components.core.tasks.detection import read_split
+from components.core.tasks.adapter import read_split, task_adapter
 from components.core.training.bundle import write_weights
-from components.family.build import FACTORY, build
+from components.family.build import FACTORY
 from components.family.catalogue import expand
+from components.family.classifiers import FACTORY as CLASSIFIER
+from components.family.classifiers import architecture, expand_classifiers
 from components.searching.entrant import Entrant, Facts, entrant_job
 
 SMALLER = 0.75
@@ -30,48 +32,60 @@ def entrants(job: Job, bundle: Path) -> list[Entrant]:
     Raises:
         UserError: a model that nobody knows, or data without a category.
     """
+    if job.task is Task.CLASSIFICATION:
+        return _classifiers(job, bundle)
     if job.task is not Task.DETECTION:
-        raise UserError(f"task: {job.task} has no families to search among; accepted: {Task.DETECTION}")
+        accepted = f"{Task.DETECTION}, {Task.CLASSIFICATION}"
+        raise UserError(f"task: {job.task} has no families to search among; accepted: {accepted}")
     models = expand(job.family.candidates, job.target.device)
-    split = read_split(bundle / "data" / "train" / "annotations.json", bundle / "data" / "train" / "images")
-    if not split.categories:
+    labels = read_split(task_adapter(job, bundle), bundle, "train").labels
+    if not labels:
         raise UserError("data.train lists no category, so there is nothing to detect")
-    first, last = min(split.categories), max(split.categories)
-    height, width = job.target.input_shape[2:]
-    sizes = job.family.input_sizes or default_sizes(height, width)
-    return [_entrant(job, model, size, last - first + 1, first) for model in models for size in sizes]
+    first, last = min(labels), max(labels)
+    return [
+        _entrant(job, model, size, {"classes": last - first + 1, "first_label": first})
+        for model in models
+        for size in _sizes(job)
+    ]
+
+
+def _classifiers(job: Job, bundle: Path) -> list[Entrant]:
+    models = expand_classifiers(job.family.candidates, job.target.device)
+    labels = read_split(task_adapter(job, bundle), bundle, "train").labels
+    return [_entrant(job, model, size, {"classes": len(labels)}) for model in models for size in _sizes(job)]
+
+
+def _sizes(job: Job) -> list[tuple[int, int]]:
+    return job.family.input_sizes or default_sizes(*job.target.input_shape[2:])
 
 
 def default_sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """The job's own input size, and one of three quarters of its sides, in whole strides."""
-    smaller = tuple(max(round(SMALLER * side / MULTIPLE), 1) * MULTIPLE for side in (height, width))
+    """The job's own input size, and one of three quarters of its sides, in whole strides, where that is smaller."""
+    smaller = tuple(min(max(round(SMALLER * side / MULTIPLE), 1) * MULTIPLE, side) for side in (height, width))
     return list(dict.fromkeys([(height, width), (smaller[0], smaller[1])]))
 
 
-def _entrant(job: Job, model: str, size: tuple[int, int], classes: int, first_label: int) -> Entrant:
+def _entrant(job: Job, model: str, size: tuple[int, int], labels: dict[str, int]) -> Entrant:
     height, width = size
-    kwargs: dict[str, Any] = {
-        "model": model,
-        "classes": classes,
-        "height": height,
-        "width": width,
-        "first_label": first_label,
-    }
+    kwargs: dict[str, Any] = {"model": model, "height": height, "width": width, **labels}
+    classifies = job.task is Task.CLASSIFICATION
+    factory, family = (CLASSIFIER, architecture(model)) if classifies else (FACTORY, model.partition("-")[0])
+    name = model.replace("/", "-")
 
     def prepare(path: Path) -> Facts:
         with torch.random.fork_rng():
             torch.manual_seed(job.budget.seed)
-            module = build(**kwargs)
+            module = call_factory(factory, kwargs)
         if job.family.pretrained != Pretrained.NONE:
-            take_over(module, _pretrained(model, job.family.pretrained), model)
+            take_over(module, _pretrained(model.rpartition("/")[2], job.family.pretrained), name)
         write_weights(module, path)
         return Facts(
             parameters=sum(parameter.numel() for parameter in module.parameters()),
             # Sizes of a family compare by their parameters, at one resolution.
-            family=f"{model.partition('-')[0]} at {height} x {width}",
+            family=f"{family} at {height} x {width}",
         )
 
-    return Entrant(f"{model}-{height}x{width}", entrant_job(job, FACTORY, kwargs, (height, width)), prepare)
+    return Entrant(f"{name}-{height}x{width}", entrant_job(job, factory, kwargs, (height, width)), prepare)
 
 
 def take_over(module: torch.nn.Module, state: dict[str, torch.Tensor], model: str) -> None:

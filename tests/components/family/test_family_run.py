@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 
-from components.core.contracts.job import Family
+from components.core.contracts.job import Family, Job, Task
 from components.core.contracts.training import TrainingCard
 from components.core.contracts.variant import Status
 from components.core.errors import UserError
@@ -16,8 +17,12 @@ from components.core.training.bundle import write_weights
 from components.export.run import run_export
 from components.family.build import FACTORY, build
 from components.family.catalogue import DETECTORS, PRESETS, expand
+from components.family.classifiers import PRESETS as CLASSIFIERS
+from components.family.classifiers import architecture, expand_classifiers
 from components.family.entrants import default_sizes, entrants
 from components.family.run import run_family
+from components.fetch.run import run_fetch
+from fixtures.labelled import labelled_fields, write_first_weights
 from fixtures.search_jobs import make_bundle
 
 ROOT = Path(__file__).parents[3]
@@ -120,6 +125,48 @@ def test_first_weights_are_the_seeds_or_those_that_were_given(tmp_path):
         other.prepare(tmp_path / "other.safetensors")
     with pytest.raises(UserError, match=r"family.pretrained: .*yolo9-t.safetensors does not exist"):
         missing.prepare(tmp_path / "missing.safetensors")
+
+
+@pytest.mark.slow
+def test_a_classifier_is_swapped_for_one_of_timm(tmp_path):
+    family = QUICK | {"candidates": ["timm/lcnet_035", "timm/mobilenetv3_small_05*"], "keep": 1}
+    training = {"epochs": 2, "batch": 8, "learning_rate": 0.003, "flip": False, "precision": "fp32"}
+    fields = labelled_fields(Task.CLASSIFICATION, tmp_path / "job", family=family, training=training)
+    fields["goal"] = {"max_p50": "10 s", "metric": "accuracy", "max_accuracy_drop": 1.0}
+    fields["target"]["runtimes"] = ["onnxruntime"]
+    job = Job.model_validate(fields)
+    write_first_weights(Task.CLASSIFICATION, tmp_path / "job" / "weights.safetensors")
+    run_fetch(job, tmp_path / "bundle")
+    assert [one.id for one in entrants(job, tmp_path / "bundle")] == [
+        "timm-lcnet_035-28x28", "timm-mobilenetv3_small_050-28x28",
+    ]  # fmt: skip
+    card, recipe = run_family(job, tmp_path / "bundle", tmp_path / "out")
+    assert card.status is Status.OK, card.reason
+    assert card.search is not None
+    assert sorted(entry.outcome for entry in card.search.entries) == ["dropped", "winner"]
+    assert all(entry.probe.latency_ms for entry in card.search.entries)
+    assert set(card.accuracy_after or {}) == {"accuracy", "macro_f1"}
+    model = load_torch_model(recipe.model, tmp_path / "out" / "model")
+    assert model(torch.rand(2, 3, 28, 28)).shape == (2, 10)
+
+
+def test_names_of_classifiers():
+    assert expand_classifiers([], "cpu") == list(CLASSIFIERS["cpu"])
+    assert expand_classifiers(["timm/resnet1[08]", "timm/resnet18"], "cpu") == ["timm/resnet18"]
+    known = {f"timm/{name}" for name in timm.list_models()}
+    assert {name for names in CLASSIFIERS.values() for name in names} <= known
+    with pytest.raises(UserError, match=r"given 'resnet18', which nothing is called; accepted for a classifier: timm/"):
+        expand_classifiers(["resnet18"], "cpu")
+    with pytest.raises(UserError, match="at most 100 are accepted"):
+        expand_classifiers(["timm/*"], "cpu")
+    assert architecture("timm/mobilenetv3_small_050") == architecture("timm/mobilenetv3_small_100")
+    assert architecture("timm/mobilenetv3_small_100") != architecture("timm/mobilenetv3_large_100")
+
+
+def test_other_tasks_are_skipped_with_what_is_accepted(tmp_path):
+    job = Job.model_validate(labelled_fields(Task.TEXT, tmp_path / "job"))
+    with pytest.raises(UserError, match="task: text has no families to search among; accepted: detection, class"):
+        entrants(job, tmp_path)
 
 
 def test_names_patterns_and_presets():
