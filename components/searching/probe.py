@@ -26,7 +26,7 @@ from components.core.machine import usable_cores
 from components.core.runtimes.interface import availability
 from components.core.stepping import is_disk_full, progress
 from components.core.tasks.adapter import read_split, task_adapter
-from components.searching.build_worker import BuildRequest
+from components.searching.build_worker import Task
 from components.searching.entrant import Entrant, Facts, make_folder
 from components.searching.notes import Notes
 
@@ -34,7 +34,7 @@ BUILDER = "components.searching.build_worker"
 TIME_LIMIT = 900.0
 """Seconds to make one entrant fit for its runtimes."""
 GROUP = 8
-"""Forms that are timed side by side, at most; the baseline runs along with every group."""
+"""Forms that are made in one process and timed side by side; the baseline runs along with every group."""
 SECTION = "probe"
 _WARM_UP = 2.0
 
@@ -70,21 +70,16 @@ def probe(
         StepError: the user's model cannot be timed, or no runtime of the job runs here.
     """
     runtimes = _timed_here(job)
-    group: list[_Built] = []
-    for number, entrant in enumerate(entrants):
-        if entrant.id in notes.section(SECTION):
-            continue
-        progress(f"making {entrant.id} fit for the target", number, len(entrants))
-        built = _build(entrant, bundle, runtimes, settings, work)
-        if not built.forms:
-            _note(notes, [_failed(built)])
-            continue
-        group.append(built)
-        if sum(len(one.forms) for one in group) >= GROUP:
-            _note(notes, _time_group(job, bundle, group, settings, work, notes))
-            group = []
-    if group:
-        _note(notes, _time_group(job, bundle, group, settings, work, notes))
+    waiting = [entrant for entrant in entrants if entrant.id not in notes.section(SECTION)]
+    together = max(GROUP // (len(runtimes) * (2 if settings.probe_int8 else 1)), 1)
+    for start in range(0, len(waiting), together):
+        names = ", ".join(one.id for one in waiting[start : start + together])
+        progress(f"making {names} fit for the target", start, len(waiting))
+        group = _build(waiting[start : start + together], bundle, runtimes, settings, work)
+        _note(notes, [_failed(one) for one in group if not one.forms])
+        timed = [one for one in group if one.forms]
+        if timed:
+            _note(notes, _time_group(job, bundle, timed, settings, work, notes))
     known = notes.section(SECTION)
     return [Probed.model_validate(known[entrant.id]) for entrant in entrants]
 
@@ -112,20 +107,35 @@ def _timed_here(job: Job) -> list[Runtime]:
     return usable
 
 
-def _build(entrant: Entrant, bundle: Path, runtimes: list[Runtime], settings: Search, work: Path) -> _Built:
-    """Makes an entrant's forms in a process of its own: whatever it does, only that entrant is out."""
+def _build(
+    entrants: Sequence[Entrant], bundle: Path, runtimes: list[Runtime], settings: Search, work: Path
+) -> list[_Built]:
+    """Makes the entrants' forms; whatever one of them does, only that one is out."""
+    group = [_prepared(entrant, bundle, work) for entrant in entrants]
+    waiting = [built for built in group if not built.reason]
+    while waiting:
+        tasks = [_task(built.entrant, runtimes, settings, work / built.entrant.id) for built in waiting]
+        died = ""
+        try:
+            answer = run_apart(BUILDER, {"tasks": tasks}, TIME_LIMIT * len(waiting))
+        except DiedError as error:
+            died, answer = str(error), error.partial
+        for built in waiting:
+            if found := answer.get(built.entrant.id):
+                built.reason, built.forms = _usable(built.entrant.job, found)
+                built.seconds += found["seconds"]
+        waiting = [built for built in waiting if built.entrant.id not in answer]
+        if died and waiting:  # at the first that has no answer; the others get a process of their own
+            waiting.pop(0).reason = died
+    return group
+
+
+def _prepared(entrant: Entrant, bundle: Path, work: Path) -> _Built:
+    """The entrant's folder, or why there is none."""
     began = time.perf_counter()
     built = _Built(entrant, Facts(), 0.0, [])
-    folder = work / entrant.id
     try:
-        built.facts = make_folder(entrant, bundle, folder)
-        target = entrant.job.target.model_copy(update={"runtimes": runtimes})
-        job = entrant.job.model_copy(update={"target": target})
-        request = BuildRequest(job=job, bundle=folder, out=folder / "forms", int8=settings.probe_int8)
-        answer = run_apart(BUILDER, request.model_dump(mode="json"), TIME_LIMIT)
-        built.reason, built.forms = _usable(entrant.job, answer)
-    except DiedError as error:
-        built.reason = str(error)
+        built.facts = make_folder(entrant, bundle, work / entrant.id)
     except Exception as error:  # a network that cannot take part is a row with its reason
         if is_disk_full(error):
             raise
@@ -134,6 +144,13 @@ def _build(entrant: Entrant, bundle: Path, runtimes: list[Runtime], settings: Se
         built.reason = words if ours else f"{type(error).__name__}: {words}"
     built.seconds = time.perf_counter() - began
     return built
+
+
+def _task(entrant: Entrant, runtimes: list[Runtime], settings: Search, folder: Path) -> dict[str, Any]:
+    target = entrant.job.target.model_copy(update={"runtimes": runtimes})
+    job = entrant.job.model_copy(update={"target": target})
+    task = Task(id=entrant.id, job=job, bundle=folder, out=folder / "forms", int8=settings.probe_int8)
+    return task.model_dump(mode="json")
 
 
 def _usable(job: Job, answer: dict[str, Any]) -> tuple[str, list[tuple[Variant, Path]]]:

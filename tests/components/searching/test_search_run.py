@@ -43,7 +43,7 @@ def test_killed_twice_a_search_does_nothing_again_and_ends(tmp_path):
     assert first.returncode == -9, first.stderr
     second = live(folder, "round 2 of 2: wide-0")
     assert second.returncode == -9, second.stderr
-    assert "making wide-4 fit for the target" in first.stdout
+    assert "making wide-0, broken, wide-4 fit for the target" in first.stdout
     assert "fit for the target" not in second.stdout
     assert "round 1 of 2: wide-0" not in second.stdout
     last = live(folder, "")
