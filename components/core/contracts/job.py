@@ -367,8 +367,8 @@ class Family(Search):
     candidates: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field(
         default_factory=list,
         max_length=100,
-        description="`FAMILY-SIZE`, for instance `yolo9-t`, or of a classifier `timm/NAME`; `*` and `?` allowed; or the "
-        "presets `cpu` and `gpu`; default: the preset of the target's device",
+        description="`FAMILY-SIZE`, for instance `yolo9-t`, or of a classifier `timm/NAME`; `*` and `?` allowed; or "
+        "the presets `cpu` and `gpu`; default: the preset of the target's device",
     )
     input_sizes: list[tuple[int, int]] = Field(
         default_factory=list,
