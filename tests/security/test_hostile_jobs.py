@@ -96,7 +96,9 @@ def test_factories_can_be_limited_to_packages(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv(FACTORIES, "my_models, torchvision.models")
     check_package("my_models.small:detector")
     check_package("torchvision.models.detection:fasterrcnn_resnet50_fpn")
-    for factory in ("torchvision.io:read_file", "my_models2:detector", "os:system"):
+    for module in ("backbone.factory", "family.build", "family.classifiers"):  # what a searching rung hands on
+        check_package(f"components.{module}:build")
+    for factory in ("torchvision.io:read_file", "my_models2:detector", "os:system", "components.core.files:open"):
         with pytest.raises(UserError, match="is not among HASTEN_FACTORIES"):
             check_package(factory)
 
