@@ -10,6 +10,7 @@ import hashlib
 import io
 import shutil
 import tempfile
+import wave
 from pathlib import Path
 
 from components.core.files import write_bytes_atomic
@@ -39,11 +40,14 @@ def prepare_languages(folder: Path) -> None:
 
 
 def copy_prompts(source: Path, target: Path) -> None:
-    """Copies the spoken prompts below `source`, named by their path in the language's folder."""
+    """Copies the spoken prompts below `source`, named by their path in the language's folder; some files are empty."""
     for path in sorted(source.rglob("*.wav")):
         name = path.relative_to(source).as_posix().partition("/")[2]
         if path.is_symlink() or not name or any(part in name for part in _NO_SPEECH):
             continue
+        with wave.open(str(path)) as recording:
+            if not recording.getnframes():
+                continue
         place = target / name.replace("/", "-")
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
