@@ -2,9 +2,14 @@
 
 import hashlib
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
-PIPELINES = ("compress", "ladder", "fleet")
+from pipelines.component_names import name_anew
+
+PIPELINES = ("compress", "ladder", "fleet", "retrain")
+NESTED_TWICE = ("retrain",)
+"""Pipelines that call pipelines that call pipelines: KFP numbers their components by chance."""
 STEPS = {
     "fetch": ("fetch",),
     "export": ("export",),
@@ -15,23 +20,26 @@ STEPS = {
     "backbone": ("backbone",),
     "family": ("family",),
     "engine": ("engine",),
-    "benchmark": ("benchmark",),
-    "leaderboard": ("decide", "leaderboard"),
+    "benchmark": ("benchmark", "challenge"),
+    "leaderboard": ("decide", "leaderboard", "judge"),
     "report": ("report",),
-    "publish": ("publish",),
+    "publish": ("publish", "production", "champion"),
+    "drift": ("drift",),
 }
 """Components by the folder that they are defined in."""
 
 
-def compile_pipelines(out: Path) -> list[Path]:
-    """Writes `<pipeline>.yaml` for each of `PIPELINES` into `out`; returns the paths."""
+def compile_pipelines(out: Path, names: Sequence[str] = PIPELINES) -> list[Path]:
+    """Writes `<pipeline>.yaml` for each of the pipelines into `out`; returns the paths."""
     from kfp import compiler
 
     out.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name in PIPELINES:
+    for name in names:
         path = out / f"{name}.yaml"
         compiler.Compiler().compile(_pipeline(name), str(path))
+        if name in NESTED_TWICE:
+            name_anew(path)
         paths.append(path)
     return paths
 
@@ -67,6 +75,8 @@ def compile_resources(out: Path, namespace: str) -> list[Path]:
             kubernetes_manifest_format=True,
             kubernetes_manifest_options=options,
         )
+        if name in NESTED_TWICE:
+            name_anew(path)
         paths.append(path)
     return paths
 

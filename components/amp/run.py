@@ -51,7 +51,12 @@ def run_amp(
         UserError: the model cannot be loaded.
     """
     card = TrainingCard(
-        rung=RUNG, status=Status.OK, settings=job.training, seed=job.budget.seed, environment=environment()
+        rung=RUNG,
+        status=Status.OK,
+        settings=job.training,
+        seed=job.budget.seed,
+        model=job.model,
+        environment=environment(),
     )
     if reason := untrainable(job):
         return without_bundle(out, card, Status.SKIPPED, reason), job

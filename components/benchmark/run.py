@@ -11,7 +11,7 @@ from components.benchmark.rounds import Pace
 from components.benchmark.rows import Origin, Sheet, model_file, timing_details, untimed_reason
 from components.benchmark.trial import best_setting
 from components.core.contracts.job import Job, Runtime, Task
-from components.core.contracts.leaderboard import Leaderboard
+from components.core.contracts.leaderboard import MADE_OF, Leaderboard
 from components.core.contracts.search import Entry as SearchEntry
 from components.core.contracts.training import TrainingCard
 from components.core.contracts.variant import Manifest, Status, Variant
@@ -76,6 +76,7 @@ def run_benchmark(
     exported_uri: str | None = None,
     models_uri: str | None = None,
     out_uri: str | None = None,
+    made_of_uri: str | None = None,
 ) -> Leaderboard:
     """Measures variants and returns the board with a row for each.
 
@@ -93,6 +94,7 @@ def run_benchmark(
         exported_uri: URI of `exported`, for the rows; default: its path.
         models_uri: the same of `models`.
         out_uri: the same of `out`.
+        made_of_uri: the same of `made_of`; what is published of a row is found by it.
 
     Raises:
         UserError: the baseline cannot be built from the user's files, or finds nothing on the test split.
@@ -108,6 +110,7 @@ def run_benchmark(
         out=out,
         out_uri=out_uri or str(out.resolve()),
         progress=progress or step_progress,
+        made_of_uri=made_of_uri or (str(made_of.resolve()) if made_of else ""),
     )
     return bench.start_board() if rung == BASELINE_RUNG else bench.extend_board(board)
 
@@ -157,6 +160,7 @@ class _Benchmark:
     out: Path
     out_uri: str
     progress: Progress
+    made_of_uri: str = ""
 
     def start_board(self) -> Leaderboard:
         """Measures the untouched model: as the user runs it, and in FP32 runtimes as yardsticks."""
@@ -306,6 +310,8 @@ class _Benchmark:
         if result.failure:
             return {}
         details = timing_details(result, tried)
+        if self.made_of_uri:
+            details[MADE_OF] = self.made_of_uri
         if result.detections:
             details["detections"] = f"{self.out_uri}/{result.detections.relative_to(self.out).as_posix()}"
         return details

@@ -90,3 +90,40 @@ def leaderboard(
         Path(out.path).write_text(text, encoding="utf-8")
         metrics.metadata.update(metrics_of(final))
     return text
+
+
+@dsl.component(base_image=LIGHT_IMAGE, install_kfp_package=False)  # type: ignore[untyped-decorator]
+def judge(
+    job: str,
+    challenge: str,
+    champion: str,
+    report_uri: str,
+    page: dsl.Output[dsl.Markdown],
+    code_version: str = "",  # noqa: ARG001
+) -> NamedTuple("Judged", [("verdict", str), ("outcome", str)]):  # type: ignore[valid-type]
+    """Says whether a retrained model takes the place of the one in production.
+
+    Args:
+        job: the Job, as JSON; `retrain` has the limits.
+        challenge: what `challenge` measured, as JSON.
+        champion: version in production.
+        report_uri: folder of the ladder's report.
+        page: the verdict as a page of the Kubeflow UI.
+        code_version: version of the code, so that a cached answer of older code is not reused.
+
+    Returns:
+        verdict: `promote` or `keep`. outcome: the same with the reason and the numbers, as JSON.
+    """
+    from pathlib import Path
+
+    from components.core.contracts.champion import Challenge
+    from components.core.contracts.job import Job
+    from components.core.formats import markdown
+    from components.core.stepping import progress, step
+    from components.leaderboard.promotion import judge as decided
+
+    with step("judge"):
+        outcome = decided(Job.model_validate_json(job), Challenge.model_validate_json(challenge), champion, report_uri)
+        progress(f"{outcome.verdict}: {outcome.reason}")
+        Path(page.path).write_text(f"# {outcome.verdict}\n\n{markdown(outcome.reason)}\n", encoding="utf-8")
+    return str(outcome.verdict), outcome.model_dump_json()

@@ -7,7 +7,7 @@ from components.core.contracts.job import Job
 from components.core.contracts.leaderboard import Leaderboard
 from components.core.errors import StepError, UserError
 from components.core.stepping import progress
-from components.publish.pointer import point_to
+from components.publish.pointer import point_to, read_production
 from components.publish.provenance import Provenance
 from components.publish.published import read_version
 from components.publish.records import MANIFEST, VERSIONS, Release, VersionManifest
@@ -16,7 +16,9 @@ from components.publish.store import Store, open_store
 from components.publish.version import Version, make_version
 
 
-def run_publish(job: Job, board: Leaderboard, report: Path, provenance: Provenance | None = None) -> str:
+def run_publish(
+    job: Job, board: Leaderboard, report: Path, provenance: Provenance | None = None, *, outcome: str = ""
+) -> str:
     """Stores the winner as a version and makes it the one in production.
 
     Nothing is visible before it is whole: the version's manifest is written after its files, the pointer after the
@@ -26,7 +28,9 @@ def run_publish(job: Job, board: Leaderboard, report: Path, provenance: Provenan
         job: says where to publish; its name is the name of the model there.
         board: the final board.
         report: folder of the report.
-        provenance: where the winner comes from.
+        provenance: where the winner comes from. With `replaced` in it, no other version is replaced, and none that was
+            withdrawn goes back into production.
+        outcome: how a retraining was judged, as JSON; it lies beside the report.
 
     Returns:
         URI of the version's folder; empty, with the reason said through `progress`, if the job publishes nowhere or
@@ -34,7 +38,8 @@ def run_publish(job: Job, board: Leaderboard, report: Path, provenance: Provenan
 
     Raises:
         UserError: the place, or the registry that the job names, cannot be reached or written.
-        StepError: the model file is not the one that was measured, or the place cannot keep a pointer safe.
+        StepError: the model file is not the one that was measured, the place cannot keep a pointer safe, or another
+            version went into production while this one was made.
     """
     if job.publish is None:
         progress("nothing is published: the job names no place (publish.to)")
@@ -45,10 +50,14 @@ def run_publish(job: Job, board: Leaderboard, report: Path, provenance: Provenan
     store = open_store(job.publish, job.name)
     store.check()
     registry = Registry.of_job(job.publish.registry) if job.publish.registry else None
-    version = make_version(job, board, board.row(board.winner), report, provenance)
+    version = make_version(job, board, board.row(board.winner), report, provenance, outcome)
+    replaces = provenance.replaced if provenance is not None else ""
+    if replaces and _withdrawn(store, version.manifest.version):
+        progress(f"nothing is published: {version.manifest.version} was withdrawn by a rollback")
+        return ""
     progress(f"publishing version {version.manifest.version}")
     release = _store(store, version)
-    production = point_to(store, release)
+    production = point_to(store, release, replaces=replaces or None)
     progress(f"in production: {production.version}, before it {production.previous or 'nothing'}")
     if registry is not None:
         _register(store, release.version, registry)
@@ -65,6 +74,11 @@ def check_destination(job: Job) -> None:
         open_store(job.publish, job.name).check()
         if job.publish.registry:
             check_registry(Registry.of_job(job.publish.registry))
+
+
+def _withdrawn(store: Store, version: str) -> bool:
+    production = read_production(store)
+    return production is not None and version in production.withdrawn
 
 
 def _register(store: Store, version: str, registry: Registry) -> None:

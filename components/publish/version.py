@@ -20,8 +20,10 @@ from components.publish.provenance import PROVENANCE, Provenance
 from components.publish.records import PublishedFile, VersionManifest
 from components.publish.signature import read_signature
 from components.publish.store import Content, sha256_of, size_of
+from components.publish.training_record import training_files
 from components.publish.triton import BACKENDS, FALLBACK, REPOSITORY, config_pbtxt
 
+OUTCOME = "retrain.json"
 ENGINES = (Runtime.TENSORRT, Runtime.TENSORRT_RTX)
 VERSION_DIGITS = 16
 EVIDENCE_DIGITS = 12
@@ -42,7 +44,12 @@ class Version:
 
 
 def make_version(
-    job: Job, board: Leaderboard, winner: Candidate, report: Path, provenance: Provenance | None = None
+    job: Job,
+    board: Leaderboard,
+    winner: Candidate,
+    report: Path,
+    provenance: Provenance | None = None,
+    outcome: str = "",
 ) -> Version:
     """Collects everything that belongs to the winner.
 
@@ -56,6 +63,7 @@ def make_version(
         winner: its winner's row.
         report: folder of the report.
         provenance: where the winner comes from; it lies beside the card.
+        outcome: how a retraining was judged, as JSON; it lies there too.
 
     Raises:
         StepError: the model's file is missing or not the one that was measured.
@@ -98,6 +106,9 @@ def make_version(
     evidence: dict[str, Content] = {path: report / path for path in sha256_files(report)}
     if provenance is not None:
         evidence[PROVENANCE] = (provenance.model_dump_json(indent=2) + "\n").encode()
+    if outcome:
+        evidence[OUTCOME] = outcome.encode()
+    evidence |= training_files(job, winner)
     evidence["model_card.md"] = model_card(job, board, manifest, signature).encode()
     return _with_evidence(manifest, serving, evidence)
 

@@ -9,6 +9,7 @@ from pipelines.compiling import STEPS
 PIPELINE_STEPS = {
     "pipelines.ladder.prepare": ("prepare", "destination", "keep", "pass_on"),
     "pipelines.ladder.training": ("note",),
+    "pipelines.retrain.prepare": ("prepare_retraining", "conclude"),
 }
 """Modules of the pipelines that have small steps of their own."""
 

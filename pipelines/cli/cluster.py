@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from components.core.contracts.job import Job
     from pipelines.cluster.connection import Server
 
-_PANEL = "On a Kubeflow cluster"
+PANEL = "On a Kubeflow cluster"
 EXIT_GOAL_NOT_MET = 3
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job; its files are `s3://` URIs.")]
 Host = Annotated[
@@ -48,7 +48,7 @@ Account = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=PANEL)
 def submit(
     job_file: JobFile,
     host: Host = "",
@@ -81,6 +81,7 @@ def submit(
     """
     from pipelines.cluster.connection import connect
     from pipelines.cluster.outcome import published_board
+    from pipelines.cluster.pipeline import gpu_arguments
     from pipelines.cluster.runs import follow
     from pipelines.cluster.runs import submit as start
     from pipelines.fleet.contract import is_fleet
@@ -92,9 +93,10 @@ def submit(
                 "a fleet's jobs say their own; write it into `defaults` of the fleet file", param_hint="--mode, --rungs"
             )
         server = _server(host, namespace, token_file, ca_cert)
-        return _submit_fleet(job_file, server, _gpu(gpus, gpu_resource, gpu_product, gpu_image), account, wait, as_json)
+        gpu = gpu_arguments(gpus, gpu_resource, gpu_product, gpu_image)
+        return _submit_fleet(job_file, server, gpu, account, wait, as_json)
     job, server = overridden(_job(job_file), mode, rungs), _server(host, namespace, token_file, ca_cert)
-    gpu = _gpu(gpus, gpu_resource, gpu_product, gpu_image)
+    gpu = gpu_arguments(gpus, gpu_resource, gpu_product, gpu_image)
     client = connect(server)
     submitted = start(client, server, job, gpu, f"hasten submit {shlex.quote(str(job_file))}", account)
     print(f"run {submitted.run_id}: {submitted.url}", file=sys.stderr)
@@ -158,7 +160,7 @@ def _submit_fleet(
     return exit_code(summary)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=PANEL)
 def schedule(
     job_file: JobFile,
     cron: Annotated[str, typer.Option(help="Six fields, seconds first: `0 0 2 * * *` is every day at 2:00.")],
@@ -171,31 +173,40 @@ def schedule(
     gpu_product: GpuProduct = "",
     gpu_image: GpuImage = "",
     account: Account = "",
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Retrain the published model, instead of climbing the ladder anew.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a job's ladder at set times; done again, it replaces the schedule.
+    """Run a job's ladder, or its retraining, at set times; done again, it replaces the schedule.
 
-    One run at a time; runs that were missed are not made up for.
+    One run at a time; runs that were missed are not made up for. To declare schedules in Git: `hasten reconcile`.
 
-    **Example**
+    **Examples**
 
     `hasten schedule job.yaml --cron "0 0 2 * * *" --host http://localhost:8080`
+
+    `hasten schedule job.yaml --cron "0 0 3 * * 1" --retrain`
     """
     from pipelines.cluster.connection import connect
-    from pipelines.cluster.schedules import check_cron, put_schedule
+    from pipelines.cluster.pipeline import LADDER, RETRAIN, gpu_arguments
+    from pipelines.cluster.schedules import check_schedule, put_schedule
 
     job, server = _job(job_file), _server(host, namespace, token_file, ca_cert)
-    cron = check_cron(cron)
-    gpu = _gpu(gpus, gpu_resource, gpu_product, gpu_image)
-    command = f"hasten schedule {shlex.quote(str(job_file))} --cron {shlex.quote(cron)}"
-    put, replaced = put_schedule(connect(server), server, job, cron, gpu, command, account)
+    pipeline = RETRAIN if retrain else LADDER
+    cron = check_schedule(job, cron, pipeline)
+    gpu = gpu_arguments(gpus, gpu_resource, gpu_product, gpu_image)
+    command = (
+        f"hasten schedule {shlex.quote(str(job_file))} --cron {shlex.quote(cron)}{' --retrain' if retrain else ''}"
+    )
+    put, replaced = put_schedule(connect(server), server, job, cron, gpu, command, account, pipeline)
     if as_json:
         print(json.dumps(vars(put) | {"replaced": replaced}))
     else:
         print(f"{put.name}: {put.cron} ({'replaced' if replaced else 'created'}, id {put.id})")
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=PANEL)
 def schedules(
     host: Host = "",
     namespace: Namespace = "",
@@ -223,9 +234,9 @@ def schedules(
         print("no schedules")
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=PANEL)
 def unschedule(
-    name: Annotated[str, typer.Argument(help="The job's name.")],
+    name: Annotated[str, typer.Argument(help="The schedule's name: the job's, or `<job>-retrain`.")],
     host: Host = "",
     namespace: Namespace = "",
     token_file: TokenFile = None,
@@ -255,15 +266,3 @@ def _server(host: str, namespace: str, token_file: Path | None, ca_cert: Path | 
     from pipelines.cluster.connection import Server
 
     return Server.of(host, namespace, token_file, ca_cert)
-
-
-def _gpu(count: int, resource: str, product: str, image: str) -> dict[str, object]:
-    """The pipeline's GPU parameters; those that are as usual are left to its defaults."""
-    chosen: dict[str, object] = {}
-    if count:
-        chosen |= {"gpus": str(count), "gpu_resource": resource}
-    if product:
-        chosen["gpu_node_selector"] = {"nvidia.com/gpu.product": product}
-    if image:
-        chosen["gpu_image"] = image
-    return chosen

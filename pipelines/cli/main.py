@@ -12,6 +12,8 @@ from pipelines.cli import (
     integration,
     interrupts,
     partition,
+    reconcile,
+    retrain,
     rollback,
     run,
     sample,
@@ -25,6 +27,7 @@ from pipelines.cli.app import app
 
 COMMANDS = (
     run,
+    retrain,
     rollback,
     fleet,
     steps,
@@ -32,6 +35,7 @@ COMMANDS = (
     partition,
     training,
     cluster,
+    reconcile,
     simulate,
     argo,
     integration,

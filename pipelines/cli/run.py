@@ -75,7 +75,7 @@ def run(
     check_sources(job)
     check_destination(job)
     target = out or Path("runs") / job.name
-    _check_folder(target)
+    check_folder(target)
     command = _command(job_file, target, mode, rungs)
     options = Options(
         out=target,
@@ -101,7 +101,12 @@ def run(
     return ended.exit_code
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Refuses a place where no results can be written.
+
+    Raises:
+        UserError: it is a file, or may not be written.
+    """
     from components.core.errors import UserError
 
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -1,4 +1,4 @@
-"""The ladder as a pipeline of the server: uploaded once for each version of the code."""
+"""hasten's pipelines on the server: each uploaded once for each version of the code."""
 
 import hashlib
 import importlib.metadata
@@ -14,7 +14,12 @@ from components.core.errors import UserError
 if TYPE_CHECKING:
     from kfp import Client
 
-PIPELINE = "hasten-ladder"
+LADDER, RETRAIN = "ladder", "retrain"
+WORDS = {
+    LADDER: "Makes a trained model fast enough to ship",
+    RETRAIN: "Trains a published model on new data; replaces it only by a better one",
+}
+"""Pipelines that a job can be run by, and what the server's list says of them."""
 EXPERIMENT = "hasten"
 
 
@@ -25,13 +30,13 @@ class Uploaded(NamedTuple):
     version_id: str
 
 
-def ensure_uploaded(client: "Client") -> Uploaded:
-    """The ladder as this code compiles it; uploads what the server does not have."""
+def ensure_uploaded(client: "Client", pipeline: str = LADDER) -> Uploaded:
+    """A pipeline of `WORDS` as this code compiles it; uploads what the server does not have."""
     from pipelines.compiling import compile_pipelines
 
     with tempfile.TemporaryDirectory(prefix="hasten-compiled-") as folder:
-        package = next(path for path in compile_pipelines(Path(folder)) if path.stem == "ladder")
-        return ensure_package(client, PIPELINE, package, "Makes a trained model fast enough to ship")
+        (package,) = compile_pipelines(Path(folder), [pipeline])
+        return ensure_package(client, f"hasten-{pipeline}", package, WORDS[pipeline])
 
 
 def ensure_package(client: "Client", pipeline: str, package: Path, words: str) -> Uploaded:
@@ -95,6 +100,18 @@ def places(job: Job) -> Mapping[str, str]:
 def arguments(job: Job, gpu: Mapping[str, object], command: str) -> dict[str, object]:
     """The pipeline's arguments: the job as JSON, the GPU, and what reproduces the run."""
     return {"job": job.model_dump_json(exclude_defaults=True), "command": command, **gpu}
+
+
+def gpu_arguments(count: int, resource: str, product: str, image: str) -> dict[str, object]:
+    """The pipeline's GPU parameters; those that are as usual are left to its defaults."""
+    chosen: dict[str, object] = {}
+    if count:
+        chosen |= {"gpus": str(count), "gpu_resource": resource}
+    if product:
+        chosen["gpu_node_selector"] = {"nvidia.com/gpu.product": product}
+    if image:
+        chosen["gpu_image"] = image
+    return chosen
 
 
 def _version(client: "Client", pipeline_id: str, name: str) -> str | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from components.core.contracts.job import Job
 from components.core.errors import UserError
 from pipelines.cluster.connection import Server, speaking_to
-from pipelines.cluster.pipeline import EXPERIMENT, arguments, check_reachable, ensure_uploaded
+from pipelines.cluster.pipeline import EXPERIMENT, LADDER, RETRAIN, arguments, check_reachable, ensure_uploaded
+from pipelines.retrain.checks import check_retraining
 
 if TYPE_CHECKING:
     from kfp import Client
@@ -42,8 +43,33 @@ def check_cron(text: str) -> str:
     return " ".join(fields)
 
 
+def schedule_name(job: Job, pipeline: str) -> str:
+    """A job's schedules, one a pipeline, have names of their own."""
+    return job.name if pipeline == LADDER else f"{job.name}-{pipeline}"
+
+
+def check_schedule(job: Job, cron: str, pipeline: str) -> str:
+    """The cron expression with single spaces.
+
+    Raises:
+        UserError: it or the job cannot be used for a schedule of this pipeline.
+    """
+    check_reachable(job)
+    if pipeline == RETRAIN:
+        check_retraining(job)
+    return check_cron(cron)
+
+
 def put_schedule(
-    client: "Client", server: Server, job: Job, cron: str, gpu: Mapping[str, object], command: str, account: str = ""
+    client: "Client",
+    server: Server,
+    job: Job,
+    cron: str,
+    gpu: Mapping[str, object],
+    command: str,
+    account: str = "",
+    pipeline: str = LADDER,
+    description: str = "",
 ) -> tuple[Schedule, bool]:
     """Runs the job at the given times; one run at a time, and runs that were missed are not made up for.
 
@@ -56,16 +82,16 @@ def put_schedule(
     Raises:
         UserError: the cron expression or the job cannot be used, or the server refuses.
     """
-    cron = check_cron(cron)
-    check_reachable(job)
+    cron = check_schedule(job, cron, pipeline)
+    name = schedule_name(job, pipeline)
     with speaking_to(server):
-        uploaded = ensure_uploaded(client)
+        uploaded = ensure_uploaded(client, pipeline)
         experiment = client.create_experiment(EXPERIMENT, namespace=server.namespace or None)
-        before = _named(client, server, job.name)
+        before = _named(client, server, name)
         made = client.create_recurring_run(
             experiment.experiment_id,
-            job.name,
-            description="hasten: the ladder on a schedule",
+            name,
+            description=description or f"hasten: {pipeline} on a schedule",
             cron_expression=cron,
             max_concurrency=1,
             no_catchup=True,
@@ -106,14 +132,19 @@ def _named(client: "Client", server: Server, name: str) -> list[Schedule]:
 
 
 def _all(client: "Client", server: Server) -> list[Schedule]:
+    return [_schedule(run) for run in recurring_runs(client, server)]
+
+
+def recurring_runs(client: "Client", server: Server) -> list[Any]:
+    """What the server has in hasten's experiment, as it tells it."""
     experiment = _experiment(client, server)
     if experiment is None:
         return []
-    found: list[Schedule] = []
+    found: list[Any] = []
     token = ""
     while True:
         page = client.list_recurring_runs(page_token=token, page_size=100, experiment_id=experiment)
-        found += [_schedule(run) for run in page.recurring_runs or []]
+        found += page.recurring_runs or []
         token = page.next_page_token or ""
         if not token:
             return found

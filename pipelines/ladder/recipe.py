@@ -129,6 +129,7 @@ def recipe(job: Job) -> Job:
             "backbone": Backbone(),
             "family": Family(),
             "publish": None,
+            "retrain": None,
         }
     )
 

@@ -1,9 +1,10 @@
-"""The process that runs the ladder with kfp.local: ``python -m pipelines.local.child REQUEST.json``.
+"""The process that runs a pipeline with kfp.local: ``python -m pipelines.local.child REQUEST.json``.
 
 A process of its own, because KFP prints a lot and keeps global state; `pipelines.local.run` starts it, reads its events
 and keeps its output as the run's log.
 """
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from components.core.stepping import announce, die_with_the_run
 class Request(BaseModel):
     """What to run and where."""
 
+    pipeline: str
+    """Folder of `pipelines` that it is in, and its name."""
     arguments: dict[str, Any]
     cache: Path
     fresh: bool = False
@@ -23,13 +26,12 @@ class Request(BaseModel):
 
 
 def main(request_file: str) -> None:
-    """Runs the ladder; writes its outputs as JSON when all of it succeeded."""
+    """Runs the pipeline; writes its outputs as JSON when all of it succeeded."""
     die_with_the_run()
     request = Request.model_validate_json(Path(request_file).read_text())
     from kfp import local
 
     from components.core.storage import write_json_atomic
-    from pipelines.ladder.pipeline import ladder
     from pipelines.local import cache
 
     cache.install()
@@ -39,8 +41,9 @@ def main(request_file: str) -> None:
         enable_caching=not request.fresh,
         cache_root=str(request.cache / "keys"),
     )
-    task = ladder(**request.arguments)
-    write_json_atomic(request.outputs, {name: task.outputs[name] for name in ("board", "report_uri", "published_uri")})
+    module = importlib.import_module(f"pipelines.{request.pipeline}.pipeline")
+    task = getattr(module, request.pipeline)(**request.arguments)
+    write_json_atomic(request.outputs, {name: task.outputs[name] for name in module.Result._fields})
     announce("finished")
 
 

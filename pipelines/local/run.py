@@ -1,4 +1,4 @@
-"""`hasten run`: the ladder in a child process, its events shown as they come, its results put into one folder."""
+"""A pipeline in a child process, its events shown as they come, its results put into one folder."""
 
 import contextlib
 import json
@@ -10,12 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Protocol
+from typing import IO, Any, Generic, Protocol, TypeVar
 
 from components.core.contracts.job import Job, Rung
 from components.core.contracts.leaderboard import Leaderboard
@@ -26,7 +26,7 @@ from components.leaderboard.budget import PAUSED
 from pipelines.code_version import code_version
 from pipelines.local.record import EVENTS as EVENTS_FILE
 from pipelines.local.record import HIDDEN, RunRecord, Stage, StepRecord, locked, next_record
-from pipelines.local.state import Failure, RunState, State, planned
+from pipelines.local.state import Failure, RunState, State, StepState, planned
 
 LOG = "run.log"
 RESULTS = ("report.md", "report.html", "leaderboard.json")
@@ -90,8 +90,43 @@ class InterruptedRunError(Exception):
         self.signal_number = signal_number
 
 
+class Ended(Protocol):
+    """How a run of any pipeline ended."""
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command."""
+
+
+EndedT = TypeVar("EndedT", bound=Ended)
+
+
+@dataclass(frozen=True)
+class Dag(Generic[EndedT]):
+    """A pipeline as it is run on this machine."""
+
+    pipeline: str
+    """Its name, and the folder of `pipelines` that it is in."""
+    steps: list[StepState]
+    """What it would do if it did everything, in order."""
+    arguments: dict[str, Any]
+    """Besides job, command, code_version and run_id."""
+    take: Callable[[dict[str, str], Path, RunRecord], EndedT]
+    """Puts its outputs into the run's folder."""
+
+
 def run_ladder(job: Job, options: Options, view: View) -> Result:
     """Runs the ladder on this machine and puts leaderboard.json, report.md and report.html into `options.out`.
+
+    Raises:
+        Exception: see `run_dag`.
+    """
+    steps = planned([str(rung) for rung in job.ladder.rungs], job.publish is not None)
+    return run_dag(Dag("ladder", steps, {"mode": "", "rungs": ""}, _take_results), job, options, view)
+
+
+def run_dag(dag: Dag[EndedT], job: Job, options: Options, view: View) -> EndedT:
+    """Runs a pipeline on this machine and puts its results into `options.out`.
 
     A run that was killed, stopped or failed is taken up again where it ended: finished steps come from the cache, and
     the folder's run.json keeps the run's identity, so that measurements already taken count.
@@ -107,10 +142,10 @@ def run_ladder(job: Job, options: Options, view: View) -> Result:
         record.job, record.command, record.version = job.name, options.command, _version()
         record.started = datetime.now(UTC).isoformat(timespec="seconds")
         record.write(options.out)
-        state = RunState(planned([str(rung) for rung in job.ladder.rungs], job.publish is not None), began)
+        state = RunState(dag.steps, began)
         try:
-            outputs = _run_child(job, options, record, state, view)
-            result = _take_results(outputs, options.out, record)
+            outputs = _run_child(dag, job, options, record, state, view)
+            result = dag.take(outputs, options.out, record)
             record.stage, record.exit_code = Stage.FINISHED, result.exit_code
             return result
         except InterruptedRunError:
@@ -141,15 +176,16 @@ def _account(record: RunRecord, state: RunState, wall: float) -> None:
     record.overhead = round(max(wall - state.step_seconds, 0.0) / wall, 4) if wall > 0 else None
 
 
-def _run_child(job: Job, options: Options, record: RunRecord, state: RunState, view: View) -> dict[str, str]:
+def _run_child(
+    dag: Dag[EndedT], job: Job, options: Options, record: RunRecord, state: RunState, view: View
+) -> dict[str, str]:
     hidden = options.out / HIDDEN
     outputs, events, request = hidden / "outputs.json", hidden / EVENTS_FILE, hidden / "request.json"
     outputs.unlink(missing_ok=True)
     events.write_bytes(b"")
     arguments = {
         "job": job.model_dump_json(),
-        "mode": "",
-        "rungs": "",
+        **dag.arguments,
         "command": options.command,
         "code_version": code_version(),
         "run_id": record.run_id,
@@ -159,6 +195,7 @@ def _run_child(job: Job, options: Options, record: RunRecord, state: RunState, v
     write_json_atomic(
         request,
         {
+            "pipeline": dag.pipeline,
             "arguments": arguments,
             "cache": str(steps.resolve()),
             "fresh": options.fresh,
@@ -367,10 +404,14 @@ def _take_results(outputs: dict[str, str], out: Path, record: RunRecord) -> Resu
     """Copies the report into the run's folder; leaderboard.json last, since it says that the results are there."""
     board = Leaderboard.model_validate_json(outputs["board"])
     report = Path(outputs["report_uri"])
-    for name in RESULTS:
-        source = report / name
-        if source.exists():
-            write_bytes_atomic(out / name, source.read_bytes())
+    take_files(report, RESULTS, out)
     if not (report / "leaderboard.json").exists():
         write_bytes_atomic(out / "leaderboard.json", board.model_dump_json(indent=2).encode())
     return Result(board=board, published_uri=outputs["published_uri"], record=record)
+
+
+def take_files(source: Path, names: Sequence[str], out: Path) -> None:
+    """Copies those of the named files that there are, each whole or not at all."""
+    for name in names:
+        if (source / name).exists():
+            write_bytes_atomic(out / name, (source / name).read_bytes())

@@ -82,6 +82,13 @@ def planned(rungs: Sequence[str], publishes: bool) -> list[StepState]:
     return rows + ([StepState("publish", "")] if publishes else [])
 
 
+def planned_retraining() -> list[StepState]:
+    """The steps of a retraining that goes all the way to a promotion."""
+    before = ["prepare", "production", "champion", "fetch", "drift", "export", "benchmark"]
+    after = ["leaderboard", "report", "challenge", "judge", "publish", "conclude"]
+    return [StepState(step, "") for step in [*before, *_steps_of("amp"), *after]]
+
+
 def _steps_of(rung: str) -> list[str]:
     """What a rung climbs through: of a training rung, itself and then both ways to compress what it trained."""
     if rung in COMPRESSIONS:

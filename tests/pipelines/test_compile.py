@@ -41,13 +41,13 @@ def test_compiling_twice_gives_the_same_bytes(compiled, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    for name in ("ladder.yaml", "compress.yaml", "fleet.yaml"):
+    for name in ("ladder.yaml", "compress.yaml", "fleet.yaml", "retrain.yaml"):
         assert (tmp_path / name).read_bytes() == (compiled / name).read_bytes()
 
 
 def test_what_is_kept_in_manifests_is_up_to_date(compiled):
     kept = ROOT / "manifests" / "pipelines"
-    for name in ("ladder.yaml", "compress.yaml", "fleet.yaml"):
+    for name in ("ladder.yaml", "compress.yaml", "fleet.yaml", "retrain.yaml"):
         assert without_sdk(kept / name) == without_sdk(compiled / name), "run `make compile` and commit the result"
 
 
@@ -74,6 +74,31 @@ def test_the_shape_of_the_ladder(compiled):
     assert len(climbs) == 8  # of the user's model and of what each of three rungs trained, each in two ways
     trained = parts["comp-compress-trained"]["dag"]["tasks"]
     assert list(trained) == ["condition-branches-1"]  # compressed, or noted that there is nothing to compress
+
+
+def test_the_shape_of_retrain(compiled):
+    tasks = tasks_of(compiled / "retrain.yaml")
+    assert set(tasks) == {"prepare-retraining", "production", "champion", "fetch", "drift", "condition-branches-1"}
+    assert tasks["fetch"]["dependentTasks"] == ["champion", "prepare-retraining"]  # the champion's weights, new data
+    parts = components_of(compiled / "retrain.yaml")
+    assert set(parts["comp-contend"]["dag"]["tasks"]) == {
+        "amp", "benchmark", "challenge", "compress-trained", "export", "judge", "leaderboard", "report", "settle",
+    }  # fmt: skip
+    (publish,) = [
+        task
+        for part in parts.values()
+        for name, task in part.get("dag", {}).get("tasks", {}).items()
+        if name == "publish"
+    ]
+    # No other version than the one that lost is replaced, and nothing of it comes from a cache.
+    assert set(publish["inputs"]["parameters"]) >= {"replaces", "outcome", "board"}
+    assert not publish.get("cachingOptions", {}).get("enableCache")
+    assert not tasks["production"].get("cachingOptions", {}).get("enableCache")
+    assert tasks["champion"]["cachingOptions"]["enableCache"]  # a version never changes
+    parameters = next(yaml.safe_load_all((compiled / "retrain.yaml").read_text()))["root"]["inputDefinitions"]
+    required = [name for name, each in parameters["parameters"].items() if not each.get("isOptional")]
+    assert required == ["job"]
+    assert all(each["description"] for each in parameters["parameters"].values())
 
 
 def test_caching(compiled):
@@ -115,7 +140,9 @@ def test_resources_for_gitops_name_their_version_by_what_was_compiled(tmp_path):
     from pipelines.compiling import compile_resources
 
     paths = compile_resources(tmp_path, "team-a")
-    assert [path.name for path in paths] == [f"{name}-resources.yaml" for name in ("compress", "ladder", "fleet")]
+    assert [path.name for path in paths] == [
+        f"{name}-resources.yaml" for name in ("compress", "ladder", "fleet", "retrain")
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
     pipeline, version = yaml.safe_load_all(paths[1].read_text())
     assert (pipeline["kind"], pipeline["metadata"]["name"]) == ("Pipeline", "hasten-ladder")

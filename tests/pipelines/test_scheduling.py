@@ -8,11 +8,12 @@ import yaml
 from pipelines import scheduling
 
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests" / "pipelines"
-ON_GPU = ("benchmark", "engine")
+ON_GPU = ("benchmark", "challenge", "engine")
 TRAINS = ("amp", "backbone", "family")
 SEARCHES = ("backbone", "family")
 """Those that time before they train."""
 LIGHT = ("decide", "destination", "fetch", "keep", "leaderboard", "note", "pass-on", "prepare", "publish", "report")
+LIGHT += ("champion", "conclude", "drift", "judge", "production")  # of retraining
 
 
 def executors(pipeline):
@@ -32,7 +33,7 @@ def tasks(spec):
         yield from component.get("dag", {}).get("tasks", {}).items()
 
 
-@pytest.mark.parametrize("pipeline", ["compress", "ladder", "fleet"])
+@pytest.mark.parametrize("pipeline", ["compress", "ladder", "fleet", "retrain"])
 def test_every_task_is_bounded_and_passes_pod_security_restricted(pipeline):
     for name, container, config in executors(pipeline):
         assert int(config["activeDeadlineSeconds"]) > 0, name
@@ -47,7 +48,7 @@ def test_every_task_is_bounded_and_passes_pod_security_restricted(pipeline):
         assert labels == {"app.kubernetes.io/part-of": "hasten"}
 
 
-@pytest.mark.parametrize("pipeline", ["compress", "ladder"])
+@pytest.mark.parametrize("pipeline", ["compress", "ladder", "retrain"])
 def test_only_builds_benchmarks_and_training_ask_for_the_gpu_that_the_run_chooses(pipeline):
     seen = set()
     for name, container, config in executors(pipeline):
@@ -74,10 +75,11 @@ def test_only_builds_benchmarks_and_training_ask_for_the_gpu_that_the_run_choose
         assert term["matchExpressions"] == [expected], "what is timed on a shared GPU means nothing"
         size = "8Gi" if name in SEARCHES else "1Gi"
         assert shared == {"volumeName": "shm", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": size}
-    assert set(ON_GPU) <= seen
+    assert {"benchmark", "engine"} <= seen
+    assert ("challenge" in seen) == (pipeline == "retrain")
 
 
-@pytest.mark.parametrize("pipeline", ["compress", "ladder"])
+@pytest.mark.parametrize("pipeline", ["compress", "ladder", "retrain"])
 def test_every_task_is_tried_again_with_growing_pauses(pipeline):
     spec = next(yaml.safe_load_all((MANIFESTS / f"{pipeline}.yaml").read_text()))
     leaves = {

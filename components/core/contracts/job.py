@@ -382,6 +382,41 @@ class Family(Search):
     )
 
 
+class Retrain(Contract):
+    """When a newly trained model takes the place of the one in production, the *champion*; for `hasten retrain`.
+
+    A job with this section publishes what it takes to train again: the weights, and statistics of the data.
+    """
+
+    max_drift: float = Field(
+        default=0.25,
+        gt=0,
+        le=1,
+        description="share of the new boxes, labels or images that may lie elsewhere than in the champion's data; "
+        "beyond it, and beyond chance, nothing is trained",
+    )
+    max_shrinkage: float = Field(
+        default=0.5, ge=0, le=1, description="share of the champion's images or boxes that the new data may lack"
+    )
+    max_shared_images: int = Field(default=0, ge=0, description="images of `test` that may be in `train` too")
+    min_accuracy_gain: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="the 95% interval of the gain over the champion (absolute, of the goal's metric) must lie above it",
+    )
+    max_slowdown: Speedup = Field(
+        default=1.1, ge=1, description="a more accurate model may be this much slower, with the whole 95% interval"
+    )
+    min_speedup: Speedup = Field(
+        default=1.1, ge=1, description="or: faster than the champion by more than this, with the whole 95% interval ..."
+    )
+    max_accuracy_loss: float = Field(
+        default=0.01, ge=0, lt=1, description="... and with no more accuracy lost than this, with the whole interval"
+    )
+    resamples: int = Field(default=2000, ge=200, le=100_000, description="bootstrap samples of the test images")
+
+
 class Publish(Contract):
     """Where the winner goes."""
 
@@ -413,6 +448,13 @@ class Job(Contract):
     backbone: Backbone = Field(default_factory=Backbone)
     family: Family = Field(default_factory=Family)
     publish: Publish | None = None
+    retrain: Retrain | None = None
+
+    def with_weights(self, uri: str) -> "Job":
+        """The job with other weights for its factory; empty: as it is."""
+        if not uri:
+            return self
+        return self.model_copy(update={"model": self.model.model_copy(update={"weights": uri})})
 
     @model_validator(mode="before")
     @classmethod

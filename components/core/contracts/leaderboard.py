@@ -9,6 +9,9 @@ from components.core.contracts.job import Goal, Metric, Runtime
 from components.core.contracts.ledger import Ledger
 from components.core.contracts.variant import Status
 
+MADE_OF = "made_of"
+"""Key of `Candidate.details`: URI of the bundle, with the weights and the data, that a candidate was made of."""
+
 
 class Latency(Contract):
     """Percentiles of one call, which is one batch, in milliseconds."""

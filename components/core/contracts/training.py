@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from components.core.contracts.base import Contract
-from components.core.contracts.job import Precision, Training
+from components.core.contracts.job import ModelSource, Precision, Training
 from components.core.contracts.search import SearchCard
 from components.core.contracts.variant import Status
 
@@ -36,6 +36,9 @@ class TrainingCard(Contract):
     reason: str = Field(default="", description="why it failed or was skipped, or what is worth knowing")
     settings: Training
     seed: int
+    model: ModelSource | None = Field(
+        default=None, description="factory of what was trained; without it the model cannot be trained again"
+    )
     precision: Precision | None = Field(default=None, description="what `settings.precision` came to")
     device: str = ""
     processes: int = 1

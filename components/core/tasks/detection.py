@@ -303,7 +303,7 @@ def evaluate(detections: dict[str, Detections], split: DetectionSplit) -> dict[M
 
     if not split.can_judge:
         raise UserError(f"annotations {split.annotations} have no boxes, so accuracy cannot be measured on them")
-    results = _as_coco_results(detections, split)
+    results = as_coco_results(detections, split)
     if not results:
         return dict.fromkeys(METRICS[Task.DETECTION], 0.0)
     truth = COCO(split.document)
@@ -314,10 +314,15 @@ def evaluate(detections: dict[str, Detections], split: DetectionSplit) -> dict[M
     precision: npt.NDArray[np.float64] = np.asarray(scoring.eval["precision"])
     all_areas, most_detections = 0, -1
     precision = precision[..., all_areas, most_detections]
-    return {Metric.MAP50: _mean(precision[:1]), Metric.MAP: _mean(precision)}
+    return {Metric.MAP50: mean_precision(precision[:1]), Metric.MAP: mean_precision(precision)}
 
 
-def _as_coco_results(detections: dict[str, Detections], split: DetectionSplit) -> list[dict[str, Any]]:
+def as_coco_results(detections: dict[str, Detections], split: DetectionSplit) -> list[dict[str, Any]]:
+    """Detections in COCO's result format.
+
+    Raises:
+        StepError: a box or a score is NaN or infinite, or an image is not in the split.
+    """
     ids = {image.file_name: image.id for image in split.images}
     results = []
     for name, found in detections.items():
@@ -332,7 +337,8 @@ def _as_coco_results(detections: dict[str, Detections], split: DetectionSplit) -
     return results
 
 
-def _mean(precision: npt.NDArray[np.float64]) -> float:
+def mean_precision(precision: npt.NDArray[np.float64]) -> float:
+    """The mean of COCO's precisions, 0 where there are none."""
     # -1 marks a category without a true box, which COCO leaves out of the mean.
     counted = precision[precision > -1]
     mean = float(counted.mean()) if counted.size else 0.0
