@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from components.core.encryption import Encryption
 from components.core.endpoints import RefusedAddressError, check_endpoint, guard
 from components.core.errors import UserError
 from components.core.files import room_for, scratch, shortened
@@ -84,18 +85,23 @@ class S3:
         endpoint: URL of the store as a job names it, which `check_endpoint` judges; default: `AWS_ENDPOINT_URL_S3` or
             `AWS_ENDPOINT_URL`, else AWS itself.
         region: default: the one that boto3 finds, else `us-east-1`.
+        encryption: of everything that is written; default: the environment's (`Encryption.of_environment`).
     """
 
-    def __init__(self, endpoint: str | None = None, region: str | None = None) -> None:
+    def __init__(
+        self, endpoint: str | None = None, region: str | None = None, encryption: Encryption | None = None
+    ) -> None:
         self.endpoint = endpoint
         self.region = region
+        self.encryption = encryption
 
     @cached_property
     def client(self) -> "S3Client":
         """The boto3 client, made on first use.
 
         Raises:
-            UserError: the endpoint or the region is none, or a job may not name it.
+            UserError: the endpoint or the region is none, or a job may not name it; or the environment asks for an
+                encryption that there is not.
         """
         if self.endpoint:
             check_endpoint(self.endpoint)
@@ -103,7 +109,8 @@ class S3:
             raise UserError(f"the S3 region {shortened(self.region)} is none; write it like eu-central-1")
         settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
         try:
-            return _client(self.endpoint, self.region, settings, os.getpid())
+            encryption = self.encryption or Encryption.of_environment()
+            return _client(self.endpoint, self.region, encryption, settings, os.getpid())
         except ValueError as error:  # what boto3 raises for a URL without a host
             raise UserError(
                 f"the S3 endpoint {shortened(self.shown_endpoint)} is no URL; write http(s)://host:port"
@@ -249,6 +256,7 @@ class S3:
 def _client(
     endpoint: str | None,
     region: str | None,
+    encryption: Encryption,
     settings: tuple[tuple[str, str], ...],  # noqa: ARG001  (other credentials, another client)
     process: int,  # noqa: ARG001  (a forked process must not use its parent's connections)
 ) -> "S3Client":
@@ -269,6 +277,7 @@ def _client(
     )
     if endpoint:
         guard(client, endpoint)
+    encryption.apply(client)
     return client
 
 

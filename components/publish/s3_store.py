@@ -5,6 +5,7 @@ import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
 
+from components.core.encryption import Encryption
 from components.core.errors import StepError
 from components.core.files import link_or_copy, room_for
 from components.core.s3 import S3, S3Location, is_conflict, parse_s3
@@ -20,11 +21,18 @@ _ONE_REQUEST = 8 << 20
 class S3Store:
     """Objects of a version are uploaded first and its manifest last; what no manifest names is not there."""
 
-    def __init__(self, to: str, name: str, endpoint: str | None = None, region: str | None = None) -> None:
+    def __init__(
+        self,
+        to: str,
+        name: str,
+        endpoint: str | None = None,
+        region: str | None = None,
+        encryption: Encryption | None = None,
+    ) -> None:
         place = parse_s3(to)
         prefix = place.key.strip("/")
         self._root = S3Location(place.bucket, f"{prefix}/{name}" if prefix else name)
-        self._s3 = S3(endpoint, region)
+        self._s3 = S3(endpoint, region, encryption)
 
     @property
     def uri(self) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from components.core.contracts.job import Publish
+from components.core.encryption import Encryption
 from components.core.errors import UserError
 from components.core.storage import is_remote, local_path, sha256_file
 
@@ -90,7 +91,8 @@ def open_store(publish: Publish, name: str) -> Store:
 
     try:
         if is_remote(publish.to):
-            return S3Store(publish.to, name, publish.endpoint, publish.region)
+            encryption = Encryption(publish.encryption, publish.kms_key or "") if publish.encryption else None
+            return S3Store(publish.to, name, publish.endpoint, publish.region, encryption)
         return FileStore(local_path(publish.to) / name)
     except UserError as error:
         raise UserError(f"publish.to: {error}") from error

@@ -425,11 +425,28 @@ class Publish(Contract):
         default=None, pattern=r"^https?://", description="S3 endpoint, for stores other than AWS"
     )
     region: str | None = None
+    encryption: str | None = Field(
+        default=None,
+        pattern=r"^(AES256|aws:kms|aws:kms:dsse)$",
+        description="server-side encryption that is asked for with every object; default: the environment's, else the "
+        "bucket's own",
+    )
+    kms_key: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9:/_-]{1,2048}$",
+        description="key of `aws:kms`, its id or ARN; default: the bucket's",
+    )
     registry: str | None = Field(
         default=None,
         pattern=r"^https?://",
         description="address of a Kubeflow Model Registry, where what is published is registered too",
     )
+
+    @model_validator(mode="after")
+    def _a_key_is_of_kms(self) -> Self:
+        if self.kms_key and not (self.encryption or "").startswith("aws:kms"):
+            raise ValueError("kms_key goes with encryption: aws:kms or aws:kms:dsse")
+        return self
 
 
 class Job(Contract):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.core.contracts.job import Metric
+from components.core.contracts.job import METRICS, Metric, Task
 from components.core.errors import UserError
 from components.core.tasks.detection import Detections, DetectionSplit, evaluate, read_split
 from components.core.tasks.detection_bootstrap import difference
@@ -31,7 +31,7 @@ def detector(split: DetectionSplit, blur: float, misses: float, seed: int) -> di
     return found
 
 
-@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("metric", METRICS[Task.DETECTION])
 def test_without_resampling_it_is_the_difference_of_the_accuracies(split: DetectionSplit, metric: Metric) -> None:
     good, bad = detector(split, 1, 0.1, 0), detector(split, 3, 0.4, 1)
     expected = evaluate(good, split)[metric] - evaluate(bad, split)[metric]
