@@ -1,6 +1,6 @@
 """An exchanged model's first weights: pretrained ones of the network if there are any, the user's where they fit."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ def pretrained_state(name: str, pretrained: str) -> dict[str, Tensor] | None:
     return read_state_dict(_file(model, pretrained))
 
 
-def load_body(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+def load_body(network: nn.Module, state: Mapping[str, Tensor], name: str, free: Collection[str] = ()) -> None:
     """Loads classifier weights into a network or the part of it that gives features.
 
     timm names the parts of a feature network `stages_0` that are `stages.0` in the classifier.
@@ -41,6 +41,7 @@ def load_body(network: nn.Module, state: Mapping[str, Tensor], name: str) -> Non
         network: of timm or torchvision.
         state: of the whole classifier.
         name: for the message.
+        free: tensors that stay as they are; those of a classifier's last layer.
 
     Raises:
         UserError: the weights are of another network.
@@ -50,9 +51,11 @@ def load_body(network: nn.Module, state: Mapping[str, Tensor], name: str) -> Non
     fitting = {
         key: given[_plain(key)]
         for key, value in wanted.items()
-        if _plain(key) in given and given[_plain(key)].shape == value.shape
+        if key not in free and _plain(key) in given and given[_plain(key)].shape == value.shape
     }
-    missing = [key for key in wanted if key not in fitting and not key.endswith("num_batches_tracked")]
+    missing = [
+        key for key in wanted if key not in fitting and key not in free and not key.endswith("num_batches_tracked")
+    ]
     if missing:
         raise UserError(
             f"backbone.pretrained: the weights do not fit {name}: {len(missing)} of {len(wanted)} tensors are "
