@@ -86,9 +86,10 @@ def _ratio(ratio: dict[str, float] | None) -> str:
 
 
 def _accuracy(value: float) -> str:
+    """Decibels have one digit, a precision three; a precision is at most 1, decibels of a usable model are more."""
     if value >= 200:
         return "same bits"
-    return f"{value:.1f}" if value > 1.5 or value < 0 else f"{value:.3f}"
+    return f"{value:.1f}" if value > 1 or value < 0 else f"{value:.3f}"
 
 
 def _number(value: float | None, digits: int) -> str:
