@@ -19,6 +19,7 @@ STEPS = {
     "amp": ("amp",),
     "backbone": ("backbone",),
     "family": ("family",),
+    "distill": ("distill",),
     "engine": ("engine",),
     "benchmark": ("benchmark", "challenge"),
     "leaderboard": ("decide", "leaderboard", "judge"),

@@ -36,6 +36,7 @@ _CARD_FACTS = {
     "memory_ratio",
     "accuracy_before",
     "accuracy_after",
+    "lessons",
     "weights_sha256",
 }
 """What the rows say of the training; all of it is in the bundle's card."""

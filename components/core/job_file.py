@@ -28,8 +28,13 @@ _PATH_FIELDS = (
     ("model", "onnx"),
     *(("data", split, field) for split in ("train", "test") for field in ("annotations", "images", "audio")),
     ("preprocess", "tokenizer"),
+    *(("data", "unlabelled", field) for field in ("images", "audio", "texts")),
+    ("distill", "student", "weights"),
+    *(("distill", "teachers", "*", field) for field in ("weights", "program", "onnx")),
+    ("distill", "answers"),
     ("publish", "to"),
 )
+"""Where paths stand in a job; `*` is every entry of a list."""
 
 
 def read_job(path: Path) -> Job:
@@ -174,18 +179,29 @@ def read_fields(text: str, where: str, kind: str = "job", keys: Sequence[str] = 
 def resolve_paths(fields: dict[str, Any], folder: Path | None) -> Iterator[str]:
     """Makes the paths in `fields` absolute, in place; yields a line for each that cannot be."""
     for names in _PATH_FIELDS:
-        parent: Any = fields
-        for name in names[:-1]:
-            parent = parent.get(name) if isinstance(parent, dict) else None
-        value = parent.get(names[-1]) if isinstance(parent, dict) else None
-        if not isinstance(value, str) or not value:
-            continue
-        try:
-            absolute = _absolute(value, folder)
-        except ValueError as error:
-            yield f"{'.'.join(names)}: {error}"
-            continue
-        parent[names[-1]] = f"file://{absolute}" if names == ("publish", "to") and "://" not in absolute else absolute
+        for parent, where in _holders(fields, names[:-1]):
+            value = parent.get(names[-1])
+            if not isinstance(value, str) or not value:
+                continue
+            try:
+                absolute = _absolute(value, folder)
+            except ValueError as error:
+                yield f"{'.'.join([*where, names[-1]])}: {error}"
+                continue
+            is_address = names == ("publish", "to") and "://" not in absolute
+            parent[names[-1]] = f"file://{absolute}" if is_address else absolute
+
+
+def _holders(fields: Any, names: Sequence[str]) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """The mappings that a path of keys leads to, each with the keys and numbers that led there."""
+    if not names:
+        if isinstance(fields, dict):
+            yield fields, []
+    elif names[0] == "*":
+        for number, entry in enumerate(fields if isinstance(fields, list) else ()):
+            yield from ((holder, [str(number), *where]) for holder, where in _holders(entry, names[1:]))
+    elif isinstance(fields, dict):
+        yield from ((holder, [names[0], *where]) for holder, where in _holders(fields.get(names[0]), names[1:]))
 
 
 def _absolute(value: str, folder: Path | None) -> str:

@@ -35,12 +35,28 @@ class FetchedSplit(Contract):
     warnings: dict[str, int] = Field(default_factory=dict, description="what was noticed, and how often")
 
 
+class FetchedUnlabelled(Contract):
+    """Samples without labels."""
+
+    samples: int
+    source: str = Field(description="field of the job and what it says")
+    sha256: str = Field(description="over the names and contents of all of them")
+
+
+class FetchedLessons(Contract):
+    """What the rung `distill` needs beside the model and the labelled data."""
+
+    files: list[FetchedFile] = Field(description="of the student and the teachers")
+    unlabelled: FetchedUnlabelled | None = None
+
+
 class FetchCard(Contract):
     """Everything that a run works on, with hashes."""
 
     model: list[FetchedFile] = Field(description="the model's own file first, then its external data")
     train: FetchedSplit
     test: FetchedSplit
+    lessons: FetchedLessons | None = Field(default=None, description="where the job has `distill` or unlabelled data")
     shared_images: int = Field(description="samples of `test` that are byte for byte in `train` too; should be 0")
     total_bytes: int
 

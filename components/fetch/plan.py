@@ -1,25 +1,18 @@
 """What a job needs, found and checked before anything is copied."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.core.contracts.job import Data, Job, ModelSource, Preprocess, Split, Task
+from components.core.contracts.job import Data, Job, Preprocess, Split, Task
 from components.core.errors import UserError
-from components.core.models import bundled
-from components.core.onnx_wire import external_data_files
 from components.core.storage import check_size
 from components.core.tasks.text import TOKENIZER
 from components.fetch.coco import category_names, check_coco, file_names, read_coco
 from components.fetch.labelled import class_names, document_of, find_labelled
+from components.fetch.lessons import PlannedLessons, plan_lessons
 from components.fetch.lookup import Source, Sources
-
-_ACCEPTED: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "weights": ((".safetensors", ".pt", ".pth"), "the path or s3:// URI of a .safetensors, .pt or .pth file"),
-    "program": ((".pt2",), "the path or s3:// URI of a .pt2 file"),
-    "onnx": ((".onnx",), "the path or s3:// URI of an .onnx file"),
-}
+from components.fetch.model_files import plan_model
 
 
 @dataclass(frozen=True)
@@ -55,13 +48,14 @@ class Plan:
 
     model: dict[Path, Source]
     splits: tuple[PlannedSplit, ...]
+    lessons: PlannedLessons
 
     @property
     def total_bytes(self) -> int:
         """Size of all of it."""
         lists = sum(split.annotations.size for split in self.splits if split.annotations)
         data = lists + sum(split.images_bytes for split in self.splits)
-        return data + sum(source.size for source in self.model.values())
+        return data + sum(source.size for source in self.model.values()) + self.lessons.total_bytes
 
 
 def plan_fetch(job: Job, sources: Sources) -> Plan:
@@ -71,34 +65,16 @@ def plan_fetch(job: Job, sources: Sources) -> Plan:
         UserError: a file is missing, of the wrong kind, damaged or not sound, or all of it is over
             `data.max_download`; one line that names the field.
     """
-    model = _plan_model(job.model, sources, job.data) | _plan_tokenizer(job.preprocess, sources)
+    model = plan_model(job.model, sources, job.data) | _plan_tokenizer(job.preprocess, sources)
+    lessons = plan_lessons(job, sources)
     if job.task is Task.DETECTION:
         train, test = (_plan_split(name, getattr(job.data, name), sources, job.data) for name in ("train", "test"))
-        plan = Plan(model, (train, test))
+        plan = Plan(model, (train, test), lessons)
         _check_same_categories(train, test)
     else:
-        plan = Plan(model, _plan_labelled(job, sources))
+        plan = Plan(model, _plan_labelled(job, sources), lessons)
     check_size("the model and the data together", plan.total_bytes, job.data.max_download)
     return plan
-
-
-def _plan_model(model: ModelSource, sources: Sources, data: Data) -> dict[Path, Source]:
-    kind = next(kind for kind in _ACCEPTED if getattr(model, kind))
-    field, uri = f"model.{kind}", getattr(model, kind)
-    suffixes, accepted = _ACCEPTED[kind]
-    name = bundled(uri, Path())
-    if name.suffix.lower() not in suffixes:
-        raise UserError(f"{field}: {uri} is no {' or '.join(suffixes)} file; give {accepted}")
-    found = sources.file(field, uri, accepted)
-    files = {name: found}
-    if kind == "onnx":
-        check_size(f"{field}: {uri}", found.size, data.max_download)
-        try:
-            locations = external_data_files(sources.read(found, "downloading the model"))
-        except UserError as error:
-            raise UserError(f"{field}: {error}") from error
-        files |= {Path(location): sources.beside(field, found, location) for location in locations}
-    return files
 
 
 def _plan_tokenizer(preprocess: Preprocess, sources: Sources) -> dict[Path, Source]:

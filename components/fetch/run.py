@@ -23,6 +23,7 @@ from components.core.tasks.text import TOKENIZER
 from components.fetch.card import FETCH_CARD, FetchCard, FetchedFile, FetchedSplit
 from components.fetch.coco import Findings, Size, category_names, check_coco, check_image_sizes, normalized
 from components.fetch.labelled import check_recordings
+from components.fetch.lessons import fetch_lessons
 from components.fetch.lookup import Source, Sources
 from components.fetch.plan import Plan, PlannedSplit, plan_fetch
 
@@ -32,6 +33,8 @@ _SWAPS_SIDES = (5, 6, 7, 8)
 
 def run_fetch(job: Job, out: Path) -> FetchCard:
     """Fills `out` with `model/`, `data/train/`, `data/test/` and `fetch_card.json`; an existing `out` is replaced.
+
+    For the rung `distill` also `student/`, `teachers/N/` and `data/unlabelled/`, as far as the job names them.
 
     Args:
         job: what to fetch.
@@ -51,7 +54,14 @@ def run_fetch(job: Job, out: Path) -> FetchCard:
         shared = sum(digest in known for digest in test_hashes.values())
         if shared:
             progress(f"{shared} samples of test are in train too: the accuracy will look better than it is")
-        card = FetchCard(model=model, train=train, test=test, shared_images=shared, total_bytes=plan.total_bytes)
+        card = FetchCard(
+            model=model,
+            train=train,
+            test=test,
+            lessons=fetch_lessons(plan.lessons, job, sources, folder, possible_sizes),
+            shared_images=shared,
+            total_bytes=plan.total_bytes,
+        )
         write_bytes_atomic(folder / FETCH_CARD, card.model_dump_json(indent=2).encode())
     return card
 

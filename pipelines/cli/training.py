@@ -1,4 +1,4 @@
-"""`hasten amp`, `hasten backbone`, `hasten family`: a rung that trains, alone."""
+"""`hasten amp`, `hasten backbone`, `hasten family`, `hasten distill`: a rung that trains, alone."""
 
 import os
 import sys
@@ -68,6 +68,21 @@ def family(job_file: JobFile, out: Out, as_json: Json = False) -> None:
     _alone("family", run_family, job_file, out, as_json=as_json)
 
 
+@app.command(rich_help_panel=_STEPS)
+def distill(job_file: JobFile, out: Out, as_json: Json = False) -> None:
+    """Teach a small student what a job's model, or several, say; its `distill` says who learns from whom.
+
+    Ctrl-C stops at the next step with a checkpoint; the same command goes on from there, and asks no teacher twice.
+
+    **Example**
+
+    `hasten distill job.yaml --out work/student`
+    """
+    from components.distill.run import run_distill
+
+    _alone("distill", run_distill, job_file, out, as_json=as_json)
+
+
 def _alone(name: str, rung: "Rung", job_file: Path, out: Path, *, as_json: bool) -> None:
     """Runs a rung on a job and leaves its bundle in `out`."""
     from components.core.contracts.variant import Status
@@ -111,4 +126,10 @@ def _words(card: "TrainingCard") -> str:
         words.append(
             f"{name} {fraction(before) if before is not None else '?'} -> {fraction(after)} on what was held back"
         )
+    lessons = card.lessons
+    for whose, accuracies in (
+        ("the teachers", lessons and lessons.teachers_accuracy),
+        ("the same student on labels alone", lessons and lessons.accuracy_alone),
+    ):
+        words += [f"{whose}: {name} {fraction(value)}" for name, value in (accuracies or {}).items()]
     return "; ".join(words)

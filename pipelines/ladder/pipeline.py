@@ -15,6 +15,7 @@ from components.backbone.component import backbone
 from components.benchmark.component import benchmark
 from components.core.contracts.job import Rung
 from components.core.images import TORCH_IMAGE
+from components.distill.component import distill
 from components.export.component import export
 from components.family.component import family
 from components.fetch.component import fetch
@@ -26,7 +27,7 @@ from pipelines.ladder.prepare import destination, keep, pass_on, prepare
 from pipelines.ladder.training import compress_trained
 from pipelines.scheduling import CPU, GPU_INFER, GPU_RESOURCE, GPU_SEARCH, GPU_TRAIN, LIGHT, Gpu, place
 
-TRAINERS = {Rung.AMP: amp, Rung.BACKBONE: backbone, Rung.FAMILY: family}
+TRAINERS = {Rung.AMP: amp, Rung.BACKBONE: backbone, Rung.FAMILY: family, Rung.DISTILL: distill}
 """Rungs that train: each takes the job and the bundle, and makes a new bundle or says why not."""
 SEARCHERS = (Rung.BACKBONE, Rung.FAMILY)
 """Those of them that choose what to train by the goal, which is part of their job then."""
@@ -47,6 +48,7 @@ class _Run(NamedTuple):
     recipe: PipelineChannel
     training: PipelineChannel
     search: PipelineChannel
+    distilling: PipelineChannel
     bundle_uri: PipelineChannel
     baseline_uri: PipelineChannel
     code_version: PipelineChannel
@@ -62,7 +64,7 @@ def _climb(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineChannel:
         rung=str(rung),
         code_version=run.code_version,
         started=run.started,
-        training=(run.search if rung in SEARCHERS else run.training) if rung.trains else "",
+        training=_told(run, rung),
         bundle_uri=run.bundle_uri,
         run_id=run.run_id,
     )
@@ -74,6 +76,15 @@ def _climb(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineChannel:
     with dsl.Else(name=f"skip-{rung}"):
         passed_on = place(pass_on(board=board, job=run.job, rung=str(rung), reason=decided["reason"]), LIGHT)
     return dsl.OneOf(climbed.output, passed_on.output)
+
+
+def _told(run: _Run, rung: Rung) -> PipelineChannel | str:
+    """The job of a rung that trains: what only one rung reads is in no other one's cache key."""
+    if not rung.trains:
+        return ""
+    if rung in SEARCHERS:
+        return run.search
+    return run.distilling if rung is Rung.DISTILL else run.training
 
 
 def _compressed(run: _Run, rung: Rung, board: PipelineChannel) -> PipelineTask:
@@ -179,6 +190,7 @@ def ladder(
         recipe=out["recipe"],
         training=out["training"],
         search=out["search"],
+        distilling=out["distilling"],
         bundle_uri=bundle_uri,
         baseline_uri=exported.outputs["Output"],
         code_version=out["code_version"],

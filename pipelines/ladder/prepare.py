@@ -17,6 +17,7 @@ def prepare(
         ("recipe", str),
         ("training", str),
         ("search", str),
+        ("distilling", str),
         ("source_digest", str),
         ("code_version", str),
         ("run_id", str),
@@ -37,8 +38,9 @@ def prepare(
 
     Returns:
         job: the whole Job as JSON. recipe: the Job as far as it decides how models are made. training: the same, with
-        how the training rungs train. search: that, with the goal and how the searching rungs search. source_digest:
-        hash of the model and data files. code_version, run_id and started: as given or made up.
+        how the training rungs train. search: that, with the goal and how the searching rungs search. distilling: that,
+        with who learns from whom. source_digest: hash of the model and data files. code_version, run_id and started: as
+        given or made up.
     """
     from components.core.stepping import step
     from pipelines.ladder.recipe import prepare_run

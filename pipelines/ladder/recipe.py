@@ -5,8 +5,9 @@ import time
 import uuid
 from typing import NamedTuple
 
-from components.core.contracts.job import Backbone, Budget, Family, Job, Ladder, Mode, Rung, Training
+from components.core.contracts.job import Backbone, Budget, Distill, Family, Job, Ladder, Mode, Rung, Training
 from components.core.errors import UserError
+from components.core.factory_code import factories
 from components.core.job_file import parse_job
 from components.fetch.sources import check_sources, source_digest
 from pipelines.code_version import code_version as own_code_version
@@ -19,6 +20,7 @@ class Prepared(NamedTuple):
     recipe: str
     training: str
     search: str
+    distilling: str
     source_digest: str
     code_version: str
     run_id: str
@@ -50,6 +52,7 @@ def prepare_run(job_text: str, mode: str, rungs: str, code_version: str, run_id:
         recipe=made.model_dump_json(),
         training=training.model_dump_json(),
         search=search.model_dump_json(),
+        distilling=training.model_copy(update={"distill": job.distill}).model_dump_json(),
         source_digest=source_digest(job),
         code_version=code_version or own_code_version(),
         run_id=run_id or uuid.uuid4().hex,
@@ -67,25 +70,24 @@ def _time(started: str) -> str:
 
 
 def check_factory(job: Job) -> None:
-    """Refuses a factory in a package that Python does not find here; nothing is imported to find out.
+    """Refuses factories in packages that Python does not find here; nothing is imported to find out.
 
     For a run on this machine. On a cluster only the image that exports has the user's package.
 
     Raises:
         UserError: there is no such package.
     """
-    if job.model.factory is None:
-        return
-    top = job.model.factory.partition(":")[0].partition(".")[0]
-    try:
-        found = importlib.util.find_spec(top) is not None
-    except (ImportError, ValueError):
-        found = False
-    if not found:
-        raise UserError(
-            f"model.factory: {job.model.factory}: there is no Python module {top!r}; install it, "
-            "put it beside the job file, or add its folder to PYTHONPATH"
-        )
+    for field, factory in factories(job).items():
+        top = factory.partition(":")[0].partition(".")[0]
+        try:
+            found = importlib.util.find_spec(top) is not None
+        except (ImportError, ValueError):
+            found = False
+        if not found:
+            raise UserError(
+                f"{field}: {factory}: there is no Python module {top!r}; install it, "
+                "put it beside the job file, or add its folder to PYTHONPATH"
+            )
 
 
 def overridden(job: Job, mode: str = "", rungs: str = "") -> Job:
@@ -128,10 +130,16 @@ def recipe(job: Job) -> Job:
             "training": Training(),
             "backbone": Backbone(),
             "family": Family(),
+            "distill": _fetched(job.distill),
             "publish": None,
             "retrain": None,
         }
     )
+
+
+def _fetched(distill: Distill | None) -> Distill | None:
+    """What of `distill` is brought with the model and the data: its files, not how they are used."""
+    return Distill(student=distill.student, teachers=distill.teachers) if distill else None
 
 
 def _measuring(budget: Budget) -> dict[str, object]:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.core.contracts.job import Rung
+from pipelines.ladder.pipeline import TRAINERS
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -64,14 +67,15 @@ def test_the_shape_of_the_ladder(compiled):
     tasks = tasks_of(compiled / "ladder.yaml")
     branches = [name for name in tasks if name.startswith("condition-branches")]
     assert set(tasks) - set(branches) == {
-        "prepare", "fetch", "export", "benchmark", "decide", "decide-2", "decide-3", "decide-4", "decide-5",
-        "leaderboard", "report", "destination",
+        "prepare", "fetch", "export", "benchmark", "decide", "leaderboard", "report", "destination",
+        *(f"decide-{number}" for number in range(2, len(Rung) + 1)),
     }  # fmt: skip
-    assert len(branches) == 6  # five rungs and publish
+    assert len(branches) == len(Rung) + 1  # and publish
     parts = components_of(compiled / "ladder.yaml")
     inner = [name for part in parts.values() for name in part.get("dag", {}).get("tasks", {})]
     climbs = [name for name in inner if re.fullmatch(r"compress(-\d+)?", name)]
-    assert len(climbs) == 8  # of the user's model and of what each of three rungs trained, each in two ways
+    # Of the user's model and of what each training rung made, each in two ways.
+    assert len(climbs) == 2 * (1 + len(TRAINERS))
     trained = parts["comp-compress-trained"]["dag"]["tasks"]
     assert list(trained) == ["condition-branches-1"]  # compressed, or noted that there is nothing to compress
 

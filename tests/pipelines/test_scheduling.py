@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from pipelines import scheduling
+from pipelines.ladder.pipeline import TRAINERS
 
 MANIFESTS = Path(__file__).parent.parent.parent / "manifests" / "pipelines"
 ON_GPU = ("benchmark", "challenge", "engine")
-TRAINS = ("amp", "backbone", "family")
+TRAINS = ("amp", "backbone", "family", "distill")
 SEARCHES = ("backbone", "family")
 """Those that time before they train."""
 LIGHT = ("decide", "destination", "fetch", "keep", "leaderboard", "note", "pass-on", "prepare", "publish", "report")
@@ -115,7 +116,8 @@ def test_the_form_in_the_ui_can_be_filled_without_reading_code():
 def test_the_gpu_reaches_every_rung():
     spec = next(yaml.safe_load_all((MANIFESTS / "ladder.yaml").read_text()))
     rungs = [task for name, task in tasks(spec) if name.startswith("compress")]
-    assert len(rungs) == 11  # two of the user's model; one of each of three trained models, which has two inside
+    # Two of the user's model; one of each trained model, which has two inside.
+    assert len(rungs) == 2 + 3 * len(TRAINERS)
     for task in rungs:
         for name in ("gpus", "gpu_resource", "gpu_node_selector", "gpu_tolerations", "gpu_image"):
             given = task["inputs"]["parameters"][name]["componentInputParameter"]

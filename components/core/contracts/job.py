@@ -39,6 +39,7 @@ class Rung(StrEnum):
     AMP = "amp"
     BACKBONE = "backbone"
     FAMILY = "family"
+    DISTILL = "distill"
 
     @property
     def trains(self) -> bool:
@@ -137,6 +138,23 @@ class Split(Contract):
     audio: str | None = Field(default=None, description="path or URI prefix of the folder of the WAV or FLAC files")
 
 
+class Unlabelled(Contract):
+    """Samples that nobody labelled; which field is needed depends on the task."""
+
+    images: str | None = Field(
+        default=None, description="path or URI prefix of a folder; every image in it counts (detection, classification)"
+    )
+    audio: str | None = Field(default=None, description="path or URI prefix of a folder of WAV or FLAC files (audio)")
+    texts: str | None = Field(default=None, description="path or URI of a CSV or JSONL file with `text` (text)")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of images, audio, texts; given: {', '.join(given) or 'none'}")
+        return self
+
+
 class Data(Contract):
     """The data set. Accuracy is only ever reported on `test`; nothing is tuned on it."""
 
@@ -147,6 +165,7 @@ class Data(Contract):
         min_length=2,
         description="class names in the order of a classifier's outputs; default: those of `train`, sorted",
     )
+    unlabelled: Unlabelled | None = Field(default=None, description="samples without labels, for the rung `distill`")
     max_download: Bytes = Field(default=20e9, description="refuse to fetch more than this; for instance `20 GB`")
 
 
@@ -417,6 +436,92 @@ class Retrain(Contract):
     resamples: int = Field(default=2000, ge=200, le=100_000, description="bootstrap samples of the test images")
 
 
+class Student(Contract):
+    """A smaller model, which learns from the teachers."""
+
+    factory: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="`package.module:function` that returns the torch module"
+    )
+    kwargs: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the factory")
+    weights: str | None = Field(
+        default=None,
+        description="path or URI of what it starts from, a `.safetensors` file or a plain state dict; default: as the "
+        "factory makes it",
+    )
+
+
+class Teacher(ModelSource):
+    """A model that is asked; any that a job can have."""
+
+    runtime: Runtime | None = Field(
+        default=None, description="what runs an `.onnx` file: `onnxruntime` (default) or `openvino`"
+    )
+
+    @model_validator(mode="after")
+    def _can_run(self) -> Self:
+        accepted = (None, Runtime.ONNXRUNTIME, Runtime.OPENVINO)
+        if self.runtime not in accepted or (self.runtime and not self.onnx):
+            raise ValueError(f"runtime: given {self.runtime}, accepted: onnxruntime or openvino, of an .onnx file")
+        return self
+
+
+class Hint(Contract):
+    """A part of the student that is to see what a part of a teacher sees."""
+
+    student: str = Field(min_length=1, description="dotted name of a part of the student, for instance `layer2`")
+    teacher: str = Field(min_length=1, description="dotted name of a part of the teacher, for instance `layer3`")
+    of: int = Field(default=0, ge=0, description="which of the teachers, from 0; one that is a factory")
+    weight: float = Field(default=1.0, gt=0, le=1000, description="of this hint's loss")
+
+
+class Distill(Contract):
+    """What learns from whom. Epochs, batch, precision and the like are those of `training`."""
+
+    student: Student
+    teachers: list[Teacher] = Field(
+        default_factory=list, max_length=16, description="an ensemble, if several; default: the job's own model"
+    )
+    temperature: float = Field(default=4.0, gt=0, le=100, description="that logits are divided by, of both sides")
+    soft: float = Field(default=0.9, ge=0, le=1000, description="weight of what the teachers say")
+    hard: float = Field(default=0.1, ge=0, le=1000, description="weight of the labels of `train`")
+    hints: list[Hint] = Field(default_factory=list, description="features to imitate, each through a learned adapter")
+    min_score: float = Field(
+        default=0.3, ge=0, lt=1, description="detection: what a teacher is less sure of is left out"
+    )
+    fusion_iou: float = Field(
+        default=0.55, gt=0, lt=1, description="detection: overlap from which boxes of several teachers are one"
+    )
+    unlabelled_share: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="share of an epoch that is unlabelled, the scarcer part being repeated; default: every sample once",
+    )
+    compare: bool = Field(
+        default=False, description="also train the same student on labels alone, as many steps, for the report"
+    )
+    answers: str | None = Field(
+        default=None,
+        description="folder or s3:// prefix where the teachers' outputs are kept for the next run; default: beside the "
+        "fetched data in S3, else the cache of this machine",
+    )
+
+    @model_validator(mode="after")
+    def _teaches(self) -> Self:
+        if not self.soft and not self.hints:
+            raise ValueError(
+                "soft is 0 and there are no hints; give at least one of both, or nothing is learnt from teachers"
+            )
+        for number, hint in enumerate(self.hints):
+            if self.teachers and hint.of >= len(self.teachers):
+                raise ValueError(f"hints.{number}.of: given {hint.of}, accepted: 0 to {len(self.teachers) - 1}")
+            if not self.teachers and hint.of:
+                raise ValueError(f"hints.{number}.of: given {hint.of}, accepted: 0, the job's own model")
+            if self.teachers and not self.teachers[hint.of].factory:
+                raise ValueError(f"hints.{number}.of: teacher {hint.of} is a file without named parts; give a factory")
+        return self
+
+
 class Publish(Contract):
     """Where the winner goes."""
 
@@ -464,6 +569,7 @@ class Job(Contract):
     training: Training = Field(default_factory=Training)
     backbone: Backbone = Field(default_factory=Backbone)
     family: Family = Field(default_factory=Family)
+    distill: Distill | None = Field(default=None, description="of the rung `distill`; without it that rung is skipped")
     publish: Publish | None = None
     retrain: Retrain | None = None
 
@@ -545,6 +651,9 @@ def _problem_with_the_task(job: Job) -> str:
         return "preprocess.tokenizer: is missing (path or URI of a tokenizer.json of Hugging Face tokenizers)"
     if task is Task.DETECTION and job.data.labels:
         return "data.labels: a detector's labels are the category ids of its annotations; leave it out"
+    wanted = {Task.TEXT: "texts", Task.AUDIO: "audio"}.get(task, "images")
+    if job.data.unlabelled and not getattr(job.data.unlabelled, wanted):
+        return f"data.unlabelled: the task {task} needs {wanted}; give that and nothing else"
     if len(set(job.data.labels or ())) != len(job.data.labels or ()):
         return "data.labels: names a class twice"
     if 0 in job.preprocess.std:

@@ -25,6 +25,22 @@ class StepCost(Contract):
     reason: str = Field(default="", description="why there are no numbers")
 
 
+class Lessons(Contract):
+    """What a student learnt from."""
+
+    teachers: list[str] = Field(description="factory or file of each")
+    unlabelled: int = Field(description="samples without labels that were learnt from")
+    answers: int = Field(description="samples times teachers that were asked about")
+    answers_reused: int = Field(description="of these, known from an earlier run")
+    answers_bytes: int = Field(description="size of what is kept of them")
+    teachers_accuracy: dict[str, float] | None = Field(
+        default=None, description="of the teachers together, on the samples held back"
+    )
+    accuracy_alone: dict[str, float] | None = Field(
+        default=None, description="of the same student after as many steps on labels alone, if it was asked for"
+    )
+
+
 class TrainingCard(Contract):
     """How a rung trained, and what came of it."""
 
@@ -59,6 +75,7 @@ class TrainingCard(Contract):
     memory_ratio: float | None = Field(default=None, description="mixed peak memory over FP32's")
     accuracy_before: dict[str, float] | None = Field(default=None, description="on the samples held back")
     accuracy_after: dict[str, float] | None = None
+    lessons: Lessons | None = Field(default=None, description="of a distilled student")
     epochs: list[dict[str, Any]] = Field(
         default_factory=list, description="losses, learning rate, seconds and skipped steps of each epoch"
     )

@@ -69,12 +69,6 @@ def recipe_of(job: Job, model: ModelSource) -> Job:
         model: the factory of what it trained, if that is another one; the weights are those of the bundle.
     """
     trained = ModelSource(factory=model.factory, kwargs=model.kwargs, weights=WEIGHTS)
-    return job.model_copy(
-        update={
-            "model": trained,
-            "goal": job.goal.of_models(),
-            "training": Training(),
-            "backbone": Backbone(),
-            "family": Family(),
-        }
-    )
+    # How it came about is no part of how it is compressed.
+    settings = {"training": Training(), "backbone": Backbone(), "family": Family(), "distill": None}
+    return job.model_copy(update={"model": trained, "goal": job.goal.of_models(), **settings})

@@ -56,7 +56,7 @@ def detection_loader(
         flip: whether to mirror.
         workers: processes that read ahead.
     """
-    truth = _truth(split)
+    truth = truth_of(split)
 
     def make(index: int, chooser: random.Random) -> Sample:
         image = split.images[index]
@@ -104,7 +104,7 @@ def accuracy_of(
     return evaluate(found, split)
 
 
-def _truth(split: DetectionSplit) -> dict[int, list[tuple[list[float], int]]]:
+def truth_of(split: DetectionSplit) -> dict[int, list[tuple[list[float], int]]]:
     """Corners and category of every box that is one (COCO's crowds are not), by image."""
     truth: dict[int, list[tuple[list[float], int]]] = {image.id: [] for image in split.images}
     for record in split.document["annotations"]:

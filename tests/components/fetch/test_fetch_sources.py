@@ -7,8 +7,9 @@ from fetch_jobs import edit, make_job, write_source
 
 from components.core.contracts.job import Job
 from components.core.errors import UserError
+from components.core.factory_code import factory_files
 from components.fetch.component import fetch
-from components.fetch.sources import check_sources, factory_files, source_digest
+from components.fetch.sources import check_sources, source_digest
 from fixtures.seaweedfs import S3Server
 
 
