@@ -65,13 +65,14 @@ def run(
     from components.core.s3 import cache_folder
     from components.fetch.sources import check_sources
     from components.publish.run import check_destination
-    from pipelines.ladder.recipe import check_factory, overridden
+    from pipelines.ladder.recipe import check_candidates, check_factory, overridden
     from pipelines.local.run import InterruptedRunError, Options, run_ladder, search_path
 
     job = overridden(read_job(job_file), mode, rungs)
     folder = job_file.resolve().parent
     sys.path[:] = list(dict.fromkeys([*search_path(folder), *sys.path]))
     check_factory(job)
+    check_candidates(job, job.ladder.rungs)
     check_sources(job)
     check_destination(job)
     target = out or Path("runs") / job.name

@@ -85,11 +85,12 @@ def distill(job_file: JobFile, out: Out, as_json: Json = False) -> None:
 
 def _alone(name: str, rung: "Rung", job_file: Path, out: Path, *, as_json: bool) -> None:
     """Runs a rung on a job and leaves its bundle in `out`."""
+    from components.core.contracts.job import Rung as LadderRung
     from components.core.contracts.variant import Status
     from components.core.errors import StepError
     from components.core.job_file import read_job
     from components.core.training.stopping import StoppedError
-    from pipelines.ladder.recipe import check_factory
+    from pipelines.ladder.recipe import check_candidates, check_factory
     from pipelines.local.run import search_path
     from pipelines.single_step import bundle_folder, output_folder
 
@@ -98,6 +99,7 @@ def _alone(name: str, rung: "Rung", job_file: Path, out: Path, *, as_json: bool)
     os.environ["PYTHONPATH"] = os.pathsep.join(path)  # of the processes that measure, and of those that build
     job = read_job(job_file)
     check_factory(job)
+    check_candidates(job, [LadderRung(name)])
     try:
         with _progress(name), output_folder(out) as folder, bundle_folder(job) as bundle:
             card, _ = rung(job, bundle, folder / "trained")

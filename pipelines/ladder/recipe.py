@@ -3,6 +3,7 @@
 import importlib.util
 import time
 import uuid
+from collections.abc import Collection
 from typing import NamedTuple
 
 from components.core.contracts.job import Backbone, Budget, Distill, Family, Job, Ladder, Mode, Rung, Training
@@ -88,6 +89,24 @@ def check_factory(job: Job) -> None:
                 f"{field}: {factory}: there is no Python module {top!r}; install it, "
                 "put it beside the job file, or add its folder to PYTHONPATH"
             )
+
+
+def check_candidates(job: Job, rungs: Collection[Rung]) -> None:
+    """Refuses candidates of a search that nothing is called, before anything is done.
+
+    For a run on this machine, where the libraries are whose networks they name.
+
+    Args:
+        job: as read.
+        rungs: that are to be climbed.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    if Rung.BACKBONE in rungs and job.backbone.candidates:
+        from components.backbone.names import expand
+
+        expand(job.backbone.candidates, job.target.device)
 
 
 def overridden(job: Job, mode: str = "", rungs: str = "") -> Job:

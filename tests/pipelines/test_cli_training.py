@@ -77,6 +77,18 @@ def test_what_cannot_be_trained_is_one_line(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("arguments", [("backbone",), ("run", "--rungs", "backbone")])
+def test_a_candidate_that_nobody_knows_is_one_line_before_any_work(tmp_path, arguments):
+    make_tiny_job(tmp_path / "job", backbone={"candidates": ["timm/resnet19"]})
+    name, *rest = arguments
+    done = hasten(tmp_path / "cache", name, tmp_path / "job" / "job.yaml", "--out", tmp_path / "out", *rest)
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "hasten: backbone.candidates: timm has no model 'resnet19', did you mean timm/resnet18?"
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def make_onnx(path: Path) -> None:
     import onnx
     from onnx import TensorProto, helper
