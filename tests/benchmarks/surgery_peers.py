@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from multiprocessing.connection import Connection
@@ -122,21 +122,20 @@ def _tools(peers: Path) -> dict[str, Callable[[Path, Path], list[str]]]:
     }
 
 
-def _detectors(weights: Path, classes: int) -> list[tuple[str, onnx.ModelProto]]:
+def _detectors(weights: Path, classes: int) -> Iterator[tuple[str, onnx.ModelProto]]:
     import torch
     from stock_detectors import FACTORIES, IMAGE_SIZE, trained
 
     from components.export.onnx_export import StockDetector, export_onnx
 
-    made = []
     for name in FACTORIES:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "stock.onnx"
             torch.manual_seed(0)
             image = torch.rand(1, 3, *IMAGE_SIZE)
             export_onnx(StockDetector(trained(name, classes, weights)), image, path, dynamic_detections=True)
-            made.append((name, onnx.load(path)))
-    return made
+            model = onnx.load(path)
+        yield name, model
 
 
 def _compete(
