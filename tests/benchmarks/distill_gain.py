@@ -189,6 +189,7 @@ class Study:
         identity = digest_of({"job": job.model_dump(mode="json"), "teachers": [sha256_file(one) for one in teachers]})
         kept = self.out / "results" / f"{digest_of({'of': identity, 'condition': condition.name})[:24]}.json"
         if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
             write_json_atomic(kept, self._learn(job, bundle, condition, identity))
         shutil.rmtree(bundle)
         found: dict[str, float] = json.loads(kept.read_text())
