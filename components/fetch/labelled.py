@@ -63,7 +63,7 @@ def find_labelled(name: str, split: Split, task: Task, sources: Sources) -> Labe
         named = tuple({"name": f"{number:07d}", **row} for number, row in enumerate(rows, start=1))
         return Labelled(found, named, {}, where)
     kind = "audio" if task is Task.AUDIO else "images"
-    files = sources.folder(f"data.{name}.{kind}", str(getattr(split, kind)), {row["file"] for row in rows})
+    files = sources.folder(f"data.{name}.{kind}", str(getattr(split, kind)), dict.fromkeys(row["file"] for row in rows))
     _check_files(rows, files).raise_errors(where)
     named = tuple({"name": row["file"], "label": row["label"]} for row in rows)
     return Labelled(found, named, files, where)
