@@ -30,8 +30,10 @@ def distill(job: str, bundle_uri: str, code_version: str, trained: dsl.Output[ds
     from components.core.storage import materialize
     from components.distill.run import run_distill
 
-    with step("distill", rung="distill"):
+    with step("distill", rung="distill") as cost:
         given = Job.model_validate_json(job)
         card, recipe = run_distill(given, materialize(bundle_uri), Path(trained.path), bundle_uri, code_version)
         trained.metadata.update({"precision": str(card.precision), "status": str(card.status)})
+        # What the training took in earlier lives, before it was killed and taken up again, counts too.
+        cost.keep(Path(trained.path), gpus=card.gpus, wall_seconds=card.wall_seconds, core_seconds=card.core_seconds)
     return str(trained.uri), recipe.model_dump_json(), str(card.status), card.reason

@@ -103,11 +103,12 @@ def champion(
     from components.core.stepping import step
     from components.publish.champion import take_champion
 
-    with step("champion"):
+    with step("champion") as cost:
         card = take_champion(Job.model_validate_json(job), version, Path(taken.path))
         taken.metadata.update({"version": card.version, "uri": card.uri})
         weights = f"{taken.uri}/{card.weights}" if card.weights else ""
         jobs = [
             Job.model_validate_json(each).with_weights(weights).model_dump_json() for each in (job, recipe, training)
         ]
+        cost.keep(Path(taken.path))
     return str(taken.uri), jobs[0], jobs[1], jobs[2], f"{source_digest}-{card.version}"
