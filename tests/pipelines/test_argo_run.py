@@ -124,6 +124,7 @@ def test_several_outputs_and_long_texts(bucket: str, tmp_path: Path) -> None:
         "recipe",
         "training",
         "search",
+        "distilling",
         "source_digest",
         "code_version",
         "run_id",

@@ -154,7 +154,7 @@ def test_what_open_inputs_hide_is_said_with_the_option_that_shows_it(place, caps
     code, lines = run("surgery", model, "--out", "out", capsys=capsys)
     assert code == 1
     assert "the shape of its mask is not fixed (and 1 more)" in lines[-1]
-    assert "--input-shape pins them: x [?], z [?]" in lines[-1]
+    assert "pin the open inputs (--input-shape, target.input_shape): x [n], z [n]" in lines[-1]
     assert run("surgery", model, "--out", "fixed", "--input-shape", "4")[0] == 0
     capsys.readouterr()
 
