@@ -1,7 +1,13 @@
 """Fixtures that several folders share; each lives in a file of its own below `fixtures/`."""
 
+import signal
+
 import hypothesis
 import pytest
+
+# A shell starts what runs in its background with SIGINT ignored, and children would inherit it; tests press Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples each time, so that only what changed can fail; `--hypothesis-profile explore` looks for others.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
