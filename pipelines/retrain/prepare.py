@@ -15,6 +15,7 @@ def prepare_retraining(job: str, code_version: str = "", run_id: str = "", start
         ("recipe", str),
         ("training", str),
         ("search", str),
+        ("distilling", str),
         ("source_digest", str),
         ("code_version", str),
         ("run_id", str),

@@ -10,7 +10,10 @@ from pipelines.cli import errors
 from pipelines.cli.app import app
 from pipelines.cli.main import COMMANDS
 from pipelines.component_names import name_anew
+from pipelines.ladder.prepare import prepare
+from pipelines.ladder.recipe import Prepared
 from pipelines.retrain.outcome import concluded
+from pipelines.retrain.prepare import prepare_retraining
 
 assert COMMANDS
 SPLIT = {"annotations": "a.json", "images": "images"}
@@ -94,3 +97,8 @@ def test_components_are_named_by_the_dag(tmp_path: Path) -> None:
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert executors == {"exec-export": {"timeout": 1}, "exec-export-2": {"timeout": 2}}
     assert spec["deploymentSpec"]["executors"]["exec-export-2"] == {"image": "two"}
+
+
+@pytest.mark.parametrize("component", [prepare, prepare_retraining])
+def test_what_is_prepared_has_a_way_out_of_the_step(component) -> None:
+    assert tuple(component.component_spec.outputs) == Prepared._fields
