@@ -225,6 +225,7 @@ def test_a_mistake_that_only_a_step_can_see_is_one_line_and_exit_2(place):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("hasten: export: ")
     assert "box_predictor" in last
+    assert done.stderr.count("export: started") == 1  # told at once: trying again would change nothing
     assert "Traceback" not in done.stderr + done.stdout
     assert sorted(path.name for path in out.iterdir()) == [".hasten", "run.json", "run.log"]
 
