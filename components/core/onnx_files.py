@@ -286,6 +286,8 @@ def _check_external_data(model: onnx.ModelProto, path: Path, *, everything: bool
             info = ExternalDataInfo(tensor)
         except (ValueError, TypeError, AttributeError) as error:
             raise _refusal(path, f"{name} has damaged external data ({error}); {_AGAIN}") from error
+        if isinstance(info.location, bytes):  # what protobuf makes of a string that is no UTF-8
+            raise _refusal(path, f"{name} has damaged external data (its location is no text); {_AGAIN}")
         source = _external_path(info.location or "", name, path)
         needed, there = (info.offset or 0) + (info.length or 0), source.stat().st_size
         if min(info.offset or 0, info.length or 0) < 0 or needed > there:

@@ -183,6 +183,12 @@ def test_missing_and_truncated_external_data_are_named(tmp_path):
     assert "'weights.bin' is missing" in refusal(path)
 
 
+def test_a_location_that_is_no_text_is_refused(tmp_path):
+    path = external(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"weights.bin", b"weig\xffts.bin"))
+    assert "its location is no text" in refusal(path)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
