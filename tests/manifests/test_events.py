@@ -119,6 +119,21 @@ def test_the_account_may_create_runs_and_no_more():
     assert not any("*" in value for rule in rules for value in rule["resources"] + rule["apiGroups"])
 
 
+def test_the_pod_that_submits_may_start_runs_in_kubeflow_and_nothing_of_kubernetes():
+    resources = built("events/kubeflow")
+    account = started_by("kubeflow")["spec"]["template"]["spec"]["serviceAccountName"]
+    (subject,) = one(resources, "RoleBinding", account)["subjects"]
+    assert (subject["kind"], subject["name"]) == (
+        "ServiceAccount",
+        one(resources, "ServiceAccount", account)["metadata"]["name"],
+    )
+    rules = one(resources, "Role", account)["rules"]
+    assert {group for rule in rules for group in rule["apiGroups"]} == {"pipelines.kubeflow.org"}
+    assert ("runs", "create") in {
+        (name, verb) for rule in rules for name in rule["resources"] for verb in rule["verbs"]
+    }
+
+
 def test_the_pod_that_new_data_starts_submits_the_job(kfp_server, tmp_path, monkeypatch, capsys):
     job = started_by("kubeflow")
     for version in VERSIONS:
