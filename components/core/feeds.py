@@ -77,7 +77,7 @@ def read_feeds(path: Path, model: Path) -> tuple[list[Feed], npt.NDArray[Any] | 
     Raises:
         UserError: a file or an array that does not fit.
     """
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path)
     labels = arrays.pop("labels", None)
     inputs = signature_inputs(model)
     if len(inputs) == 1 and len(arrays) == 1:
@@ -102,17 +102,28 @@ def read_feeds(path: Path, model: Path) -> tuple[list[Feed], npt.NDArray[Any] | 
     return feeds, labels[: len(feeds) * batch] if labels is not None else None
 
 
-def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+def read_arrays(path: Path, called: str = "") -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an .npz file by name; nothing in it is unpickled.
+
+    Args:
+        path: the file.
+        called: what errors call it; default: its path.
+
+    Raises:
+        UserError: no such file, or no .npz file of plain arrays.
+    """
+    where = called or path
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; give an .npz file (numpy.savez) with an array an input")
+        raise UserError(f"{where}: there is no such file; give an .npz file (numpy.savez) with an array an input")
     try:
         with np.load(path, allow_pickle=False) as opened:
             if not isinstance(opened, np.lib.npyio.NpzFile):
-                raise UserError(f"{path}: a single array; give an .npz file (numpy.savez) with an array an input")
+                raise UserError(f"{where}: a single array; give an .npz file (numpy.savez) with an array an input")
             return {name: opened[name] for name in opened.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        words = " ".join(str(error).split())[:150]
-        raise UserError(f"{path}: no .npz file of plain arrays ({words}); write it with numpy.savez") from error
+        # NumPy's own words would advise to unpickle the file.
+        words = getattr(error, "strerror", None) or "it is no .npz file of plain arrays"
+        raise UserError(f"{where}: {words}; write one with numpy.savez(file, NAME=array)") from error
 
 
 def _fitting(path: Path, name: str, array: npt.NDArray[Any], kind: str, shape: Sequence[int]) -> npt.NDArray[Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 
 from components.core.errors import UserError
+from components.core.feeds import read_arrays
 from components.core.onnx_wire import TensorInfo, signature
 
 
@@ -27,12 +28,7 @@ def read_samples(paths: Sequence[Path], model: Path) -> list[Mapping[str, np.nda
 
 
 def _read(path: Path, inputs: Sequence[TensorInfo]) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, AttributeError, EOFError) as error:
-        words = getattr(error, "strerror", None) or "it is no .npz file of plain arrays"
-        raise UserError(f"--input: {path.name}: {words}; make one with numpy.savez(file, NAME=array)") from None
+    arrays = read_arrays(path, f"--input: {path.name}")
     names = [tensor.name for tensor in inputs]
     if missing := [name for name in names if name not in arrays]:
         given = ", ".join(arrays) or "nothing"

@@ -248,7 +248,7 @@ BAD = [
     (["text.onnx", "--dry-run", "--input-shape", "1,x"], "--input-shape: given '1,x', accepted: "),
     (["text.onnx", "--dry-run", "--input-shape", "2,9"], "--input-shape: 2,9 fits no input; the model has: ids [1, ?]"),
     (["text.onnx", "--dry-run", "--input-shape", "mask=1,9"], "--input-shape: mask=1,9 fits no input"),
-    (["text.onnx", "--out", "o", "--input", "gone.npz"], "--input: gone.npz: No such file or directory"),
+    (["text.onnx", "--out", "o", "--input", "gone.npz"], "--input: gone.npz: there is no such file"),
     (["text.onnx", "--out", "o", "--input", "text.onnx"], "--input: text.onnx: it is no .npz file"),
     (["text.onnx", "--out", "o", "--input", "other.npz"], "--input: other.npz: given mask, needed: ids (ids missing)"),
     (["text.onnx", "--out", "o", "--input", "float.npz"], "ids is float32 [1, 5], accepted: int64 [1, ?]"),

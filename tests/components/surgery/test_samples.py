@@ -47,5 +47,15 @@ def test_nothing_given_is_nothing_read(tmp_path):
 def test_objects_are_never_unpickled(tmp_path):
     save_onnx(clipped(), tmp_path / "model.onnx")
     np.savez(tmp_path / "bad.npz", x=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(UserError, match=r"--input: bad\.npz: it is no \.npz file of plain arrays"):
+    with pytest.raises(UserError, match=r"--input: bad\.npz: it is no \.npz file of plain arrays") as refusal:
         read_samples([tmp_path / "bad.npz"], tmp_path / "model.onnx")
+    assert "pickle" not in str(refusal.value)  # NumPy's words advise to unpickle it all the same
+
+
+def test_half_a_file_is_refused(tmp_path):
+    save_onnx(clipped(), tmp_path / "model.onnx")
+    np.savez(tmp_path / "half.npz", x=np.zeros(4, np.float32))
+    whole = (tmp_path / "half.npz").read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"half\.npz: it is no \.npz file"):
+        read_samples([tmp_path / "half.npz"], tmp_path / "model.onnx")
