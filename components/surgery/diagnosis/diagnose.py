@@ -69,12 +69,13 @@ def diagnose(
         }
         try:
             answer = run_apart(WORKER, request, time_limit, memory_limit)
-            died = None
+            died, limited = None, False
         except DiedError as error:
-            answer, died = error.partial, _death(error, trace)
+            answer, died, limited = error.partial, _death(error, trace), error.end in ADVICE
     findings = [finding_of(failure, target) for failure in answer.get("failures", [])]
     if died is not None:
-        findings.append(died)
+        # What was found before a limit is not all there is, so the limit comes first.
+        findings.insert(0 if limited else len(findings), died)
     elif False in (answer["parses"], answer["builds"]) and not any(finding.refused for finding in findings):
         stage = Stage.PARSE if answer["parses"] is False else Stage.BUILD
         words = "the runtime refuses the model and gives no reason"

@@ -206,3 +206,13 @@ def test_the_parser_leaves_the_name_of_the_node_it_is_at(saved, tmp_path):
 
     Session("tensorrt_rtx", tmp_path / "trace.txt").parse(saved(GRAPHS["NonZero"]))
     assert (tmp_path / "trace.txt").read_text() == "it [NonZero]"
+
+
+def test_a_limit_comes_before_what_was_found_by_then(tmp_path, monkeypatch):
+    (tmp_path / "dying_runtime.py").write_text(WORKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(diagnose_module, "WORKER", "dying_runtime")
+    verdict = diagnose(tmp_path / "hang-searching.onnx", RTX, time_limit=1.5)
+    assert [finding.row for finding in verdict.findings] == [None, 15]
+    assert "--time-limit" in verdict.findings[0].way_out
+    assert verdict.parses is False
